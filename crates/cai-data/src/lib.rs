@@ -1,0 +1,28 @@
+//! Records, files and the mini world: everything about data that needs no tensor code.
+//!
+//! - [`record`]: the records that the stages exchange (conversations, preference pairs, labelled
+//!   texts, evaluation prompts);
+//! - [`jsonl`]: these records in `.jsonl` and `.jsonl.gz` files, streaming;
+//! - [`dataset`] and [`hh`]: what other people's files hold, turned into these records;
+//! - [`atomic`], [`hash`], [`seed`], [`split`], [`text`]: whole files or none, fingerprints,
+//!   reproducible randomness, held-out splits, and text folding for overlap tests;
+//! - [`constitution`], [`dialogue`], [`refusal`], [`world`]: the principles, the wording of
+//!   critique and feedback dialogues, how a refusal is recognised, and the generated mini world.
+
+pub mod atomic;
+pub mod constitution;
+pub mod dataset;
+pub mod dialogue;
+mod error;
+pub mod hash;
+pub mod hh;
+pub mod jsonl;
+mod pairs;
+pub mod record;
+pub mod refusal;
+pub mod seed;
+pub mod split;
+pub mod text;
+pub mod world;
+
+pub use error::{Error, Result};

@@ -1,0 +1,37 @@
+use burn::{module::Module, tensor::Tensor};
+
+use super::{GemmaConfig, Linear, TensorSource};
+use crate::{Result, kernels};
+
+/// GeGLU: `down(gelu(gate(x)) · up(x))` (Shazeer, arXiv 2002.05202).
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// `[intermediate, hidden]`.
+    pub gate_proj: Linear,
+    /// `[intermediate, hidden]`.
+    pub up_proj: Linear,
+    /// `[hidden, intermediate]`.
+    pub down_proj: Linear,
+}
+
+impl Mlp {
+    pub(super) fn load(
+        source: &mut impl TensorSource,
+        name: &str,
+        config: &GemmaConfig,
+    ) -> Result<Self> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        Ok(Self {
+            gate_proj: Linear::load(source, &format!("{name}.gate_proj"), [inner, hidden])?,
+            up_proj: Linear::load(source, &format!("{name}.up_proj"), [inner, hidden])?,
+            down_proj: Linear::load(source, &format!("{name}.down_proj"), [hidden, inner])?,
+        })
+    }
+
+    /// `[rows, hidden]` to `[rows, hidden]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let gate = self.gate_proj.forward(x.clone());
+        let up = self.up_proj.forward(x);
+        self.down_proj.forward(kernels::geglu(gate, up))
+    }
+}

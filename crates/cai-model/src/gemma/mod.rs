@@ -1,0 +1,22 @@
+//! Gemma 1, 2 and 3 (text): one decoder whose parts are switched on by the config.
+
+mod attention;
+mod cache;
+mod config;
+mod layer;
+mod linear;
+mod mlp;
+mod model;
+mod norm;
+mod rope;
+mod source;
+
+pub use attention::Attention;
+pub use cache::KvCache;
+pub use config::{Activation, GemmaConfig, LayerKind, RopeConfig, Variant};
+pub use layer::DecoderLayer;
+pub use linear::Linear;
+pub use mlp::Mlp;
+pub use model::{Embedding, Gemma, GemmaModel};
+pub use norm::RmsNorm;
+pub use source::{RandomInit, TensorSource, param};

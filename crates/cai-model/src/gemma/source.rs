@@ -1,0 +1,59 @@
+//! Where a model's tensors come from: a checkpoint, or random numbers.
+
+use burn::{
+    module::{Param, ParamId},
+    tensor::{Device, Tensor, TensorData},
+};
+use cai_data::seed::Seed;
+use rand::RngExt;
+
+use crate::Result;
+
+/// Gives each tensor of a model by its Hugging Face name.
+pub trait TensorSource {
+    /// The tensor `name`, which must have exactly `shape`.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing or has another shape.
+    fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>>;
+}
+
+/// A frozen parameter whose id is derived from its name, the same in every process: optimiser
+/// states are stored by id.
+pub fn param<const D: usize>(name: &str, tensor: Tensor<D>) -> Param<Tensor<D>> {
+    Param::initialized(ParamId::from(Seed(0).derive(name).0), tensor)
+}
+
+/// Gaussian weights with standard deviation `std`, zero norms: what transformers initialises with.
+pub struct RandomInit {
+    /// Every tensor's numbers come from this seed and its name.
+    pub seed: Seed,
+    /// Standard deviation of matrices (0.02 in transformers).
+    pub std: f64,
+    /// Where the tensors go.
+    pub device: Device,
+}
+
+impl TensorSource for RandomInit {
+    fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+        let data = match D {
+            1 => vec![0.0; shape.iter().product()],
+            _ => gaussian(shape.iter().product(), self.std, self.seed.derive(name)),
+        };
+        Ok(Tensor::from_data(TensorData::new(data, shape), &self.device))
+    }
+}
+
+/// `count` draws of N(0, std²) by the Box–Muller transform.
+fn gaussian(count: usize, std: f64, seed: Seed) -> Vec<f32> {
+    let mut rng = seed.rng();
+    let pair = |rng: &mut rand_chacha::ChaCha8Rng| {
+        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * std;
+        let angle = std::f64::consts::TAU * rng.random::<f64>();
+        [(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]
+    };
+    let mut draws: Vec<f32> = (0..count.div_ceil(2)).flat_map(|_| pair(&mut rng)).collect();
+    draws.truncate(count);
+    draws
+}

@@ -1,0 +1,34 @@
+//! One causal language model, whole: Gemma on Burn with LoRA adapters, its tokenizer and chat
+//! template, Hugging Face folders in and out, batched generation with a KV cache, and completion
+//! log-probabilities that never hold `[tokens, vocabulary]` logits.
+//!
+//! ```no_run
+//! use cai_data::record::Message;
+//! use cai_model::{device, generate, model::LanguageModel};
+//!
+//! # fn main() -> cai_model::Result<()> {
+//! let device = device::parse("cpu")?;
+//! let model = LanguageModel::load("artifacts/models/mini-gemma".as_ref(), None, &device)?;
+//! let prompt = model.tokenizer.prompt(&[Message::user("How do I bake bread?")])?;
+//! let sampling = generate::SamplingConfig::greedy(64);
+//! let seeds = [cai_data::seed::Seed(42)];
+//! let answers = generate::generate(&model, &[prompt], &sampling, &seeds, 8, &mut |_| {})?;
+//! println!("{}", answers[0].text);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod batch;
+pub mod checkpoint;
+pub mod device;
+mod error;
+pub mod gemma;
+pub mod generate;
+pub mod kernels;
+pub mod lora;
+pub mod loss;
+pub mod model;
+pub mod score;
+pub mod tokenizer;
+
+pub use error::{Error, Result};

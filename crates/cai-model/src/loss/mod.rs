@@ -1,0 +1,172 @@
+//! Completion log-probabilities for training, in chunks of the vocabulary projection.
+//!
+//! The head is frozen, so the gradient of a token's log-probability with respect to its hidden
+//! state, `(e_target − Σ_v p_v e_v)`, is known as soon as the probabilities are. It is kept as one
+//! `[tokens, hidden]` tensor, and a loss is expressed as a weight per token: no `[tokens,
+//! vocabulary]` tensor outlives its chunk, and autodiff never sees one.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
+
+use crate::{
+    Result,
+    batch::TokenBatch,
+    gemma::Gemma,
+    tokenizer::Example,
+};
+
+/// Numbers of one chunk of logits, about 32 MiB in f32.
+const CHUNK_NUMBERS: usize = 8 << 20;
+
+/// The trained tokens of a batch: their hidden states and targets.
+pub struct Trained {
+    /// Hidden state that predicts each trained token, `[tokens, hidden]`.
+    pub hidden: Tensor<2>,
+    /// The tokens themselves.
+    pub targets: Vec<u32>,
+    /// Which of them belong to each row of the batch.
+    pub rows: Vec<Range<usize>>,
+}
+
+/// Runs the decoder over right-padded `examples` and picks the hidden states before trained tokens.
+///
+/// Tracked if the model has parameters on an autodiff device.
+pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained {
+    let device = gemma.head().inner().device();
+    let ids: Vec<&[u32]> = examples.iter().map(|e| e.ids.as_slice()).collect();
+    let batch = TokenBatch::right(&ids, pad, &device);
+    let width = batch.width();
+    let mut index = Vec::new();
+    let mut targets = Vec::new();
+    let mut rows = Vec::with_capacity(examples.len());
+    for (row, example) in examples.iter().enumerate() {
+        let start = targets.len();
+        // The first token has no token before it that could predict it.
+        for t in (1..example.ids.len()).filter(|&t| example.trained[t]) {
+            index.push((row * width + t - 1) as i64);
+            targets.push(example.ids[t]);
+        }
+        rows.push(start..targets.len());
+    }
+    let hidden = gemma.hidden(&batch);
+    let [batch, width, size] = hidden.dims();
+    let index = Tensor::<1, Int>::from_data(index.as_slice(), &device);
+    let hidden = hidden.reshape([batch * width, size]).select(0, index);
+    Trained { hidden, targets, rows }
+}
+
+/// Log-probabilities of trained tokens and what is known from the same pass.
+pub struct ScoredTokens {
+    /// `log p(token | before)`, natural logarithm.
+    pub logps: Vec<f32>,
+    /// Entropy of the distribution the token was drawn from, in nats.
+    pub entropy: Vec<f32>,
+    /// Whether the token was the most likely one.
+    pub correct: Vec<bool>,
+    /// Mean of the logits over the vocabulary.
+    pub mean_logits: Vec<f32>,
+    hidden: Tensor<2>,
+    unit_grad: Option<Tensor<2>>,
+}
+
+impl ScoredTokens {
+    /// A scalar whose backward pass gives `Σ_t weights[t] · ∇ log p_t`. Its value means nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Input`] when the tokens were scored without gradient.
+    pub fn surrogate(&self, weights: &[f32]) -> Result<Tensor<1>> {
+        let Some(unit_grad) = &self.unit_grad else {
+            return Err(crate::Error::Input("scored without gradient".into()));
+        };
+        let device = unit_grad.device();
+        let weights = TensorData::new(weights.to_vec(), [weights.len(), 1]);
+        let grad = unit_grad.clone() * Tensor::from_data(weights, &device);
+        Ok((self.hidden.clone().cast(DType::F32) * grad).sum())
+    }
+}
+
+/// Scores each trained token; with `gradient`, keeps what [`ScoredTokens::surrogate`] needs.
+pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredTokens {
+    let head = gemma.head().inner();
+    let [vocabulary, _] = head.dims();
+    let device = head.device();
+    let tokens = trained.targets.len();
+    let chunk = (CHUNK_NUMBERS / vocabulary).max(1);
+    let hidden = trained.hidden.clone().inner();
+    let mut scored = ScoredTokens {
+        logps: Vec::with_capacity(tokens),
+        entropy: Vec::with_capacity(tokens),
+        correct: Vec::with_capacity(tokens),
+        mean_logits: Vec::with_capacity(tokens),
+        hidden: trained.hidden.clone(),
+        unit_grad: None,
+    };
+    let mut grads = Vec::new();
+    for start in (0..tokens).step_by(chunk) {
+        let count = chunk.min(tokens - start);
+        let ids: Vec<i64> = trained.targets[start..start + count].iter().map(|&t| t as i64).collect();
+        let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
+        let raw = hidden.clone().narrow(0, start, count).matmul(head.clone().transpose());
+        let raw = raw.cast(DType::F32);
+        let logits = match gemma.config().final_logit_softcapping {
+            Some(cap) => raw.div_scalar(cap).tanh().mul_scalar(cap),
+            None => raw,
+        };
+        let logps = log_softmax(logits.clone(), 1);
+        let probs = logps.clone().exp();
+        let entropy = (probs.clone() * logps.clone()).sum_dim(1).neg();
+        let best = logits.clone().argmax(1).squeeze_dim::<1>(1);
+        let picked = logps.gather(1, target.clone().unsqueeze_dim(1));
+        scored.logps.extend(values(picked));
+        scored.entropy.extend(values(entropy));
+        scored.mean_logits.extend(values(logits.clone().mean_dim(1)));
+        scored.correct.extend(best.equal(target.clone()).int().into_data().iter::<i64>().map(|x| x == 1));
+        if gradient {
+            grads.push(unit_gradient(gemma, &head, logits, probs, target));
+        }
+    }
+    scored.unit_grad = (gradient && tokens > 0).then(|| Tensor::cat(grads, 0));
+    scored
+}
+
+/// `∂ log p_target / ∂h = (onehot − p) ⊙ cap' · E`, `[tokens, hidden]` in f32.
+fn unit_gradient(
+    gemma: &Gemma,
+    head: &Tensor<2>,
+    logits: Tensor<2>,
+    probs: Tensor<2>,
+    target: Tensor<1, Int>,
+) -> Tensor<2> {
+    let dtype = head.dtype();
+    let (own, rest) = match gemma.config().final_logit_softcapping {
+        None => (None, probs),
+        Some(cap) => {
+            // d cap·tanh(x/cap) / dx = 1 − tanh²
+            let slope = logits.div_scalar(cap).square().neg().add_scalar(1.0);
+            let own = slope.clone().gather(1, target.clone().unsqueeze_dim(1));
+            (Some(own), probs * slope)
+        }
+    };
+    let target_rows = head.clone().select(0, target).cast(DType::F32);
+    let target_rows = match own {
+        Some(own) => target_rows * own,
+        None => target_rows,
+    };
+    target_rows - rest.cast(dtype).matmul(head.clone()).cast(DType::F32)
+}
+
+fn values(column: Tensor<2>) -> Vec<f32> {
+    column.into_data().iter::<f32>().collect()
+}
+
+/// Mean-able cross-entropy when the head itself is trained (pretraining): the summed negative
+/// log-probability as a tracked scalar, through full logits of the trained tokens.
+pub fn full_cross_entropy(gemma: &Gemma, trained: Trained) -> Tensor<1> {
+    let device = gemma.head().inner().device();
+    let ids: Vec<i64> = trained.targets.iter().map(|&t| t as i64).collect();
+    let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
+    let logps = log_softmax(gemma.logits(trained.hidden), 1);
+    logps.gather(1, target.unsqueeze_dim(1)).sum().neg()
+}

@@ -1,0 +1,16 @@
+//! Text to token ids and back: tokenizer, chat template, and which tokens of a chat are trained.
+//!
+//! Text that people wrote can never become a control token. `<end_of_turn>` inside a message is
+//! encoded as the characters that it consists of; only the chat template places control tokens.
+
+mod chat;
+mod controls;
+mod template;
+mod train;
+
+#[cfg(test)]
+mod tests;
+
+pub use chat::{ChatTokenizer, Example, Turns};
+pub use template::ChatTemplate;
+pub use train::{GEMMA_CHAT_TEMPLATE, train_bpe};

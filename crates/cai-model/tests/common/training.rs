@@ -1,0 +1,121 @@
+//! Losses and LoRA gradients of one batch, through the crate's training path.
+
+use std::collections::BTreeMap;
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Gradients, Tensor},
+};
+use cai_model::{
+    gemma::Gemma,
+    lora::train_adapter,
+    loss::{ScoredTokens, score_tokens, trained_hidden},
+    model::LanguageModel,
+    tokenizer::Example,
+};
+
+/// A loss and its gradient with respect to each factor of the adapter, by PEFT's tensor name.
+pub struct Step {
+    /// The loss.
+    pub loss: f64,
+    /// `base_model.model.model.layers.0.….lora_A.weight` and so on.
+    pub grads: BTreeMap<String, Vec<f64>>,
+    /// What the loss was computed from.
+    pub scored: ScoredTokens,
+}
+
+/// Supervised fine-tuning: mean negative log-probability of the trained tokens.
+pub fn sft(model: &LanguageModel, examples: &[Example]) -> Step {
+    step(model, examples, |logps, _| {
+        let tokens = logps.len() as f64;
+        let loss = -logps.iter().map(|&p| p as f64).sum::<f64>() / tokens;
+        (loss, vec![-(1.0 / tokens) as f32; logps.len()])
+    })
+}
+
+/// DPO (Rafailov et al., arXiv 2305.18290, equation 7): mean over pairs of
+/// `−log σ(β(Δchosen − Δrejected))`. `examples`: all chosen, then all rejected; `reference`: the
+/// log-probability of each under the reference model.
+pub fn dpo(model: &LanguageModel, examples: &[Example], reference: &[f64], beta: f64) -> Step {
+    let pairs = examples.len() / 2;
+    step(model, examples, |logps, rows| {
+        let policy: Vec<f64> = rows
+            .iter()
+            .map(|row| logps[row.clone()].iter().map(|&p| p as f64).sum())
+            .collect();
+        let ratio = |row: usize| policy[row] - reference[row];
+        let mut weights = vec![0.0; logps.len()];
+        let mut loss = 0.0;
+        for pair in 0..pairs {
+            let margin = beta * (ratio(pair) - ratio(pairs + pair));
+            loss += (-margin).exp().ln_1p() / pairs as f64;
+            // d loss / d margin = −σ(−margin)
+            let slope = -beta / (1.0 + margin.exp()) / pairs as f64;
+            weights[rows[pair].clone()].fill(slope as f32);
+            weights[rows[pairs + pair].clone()].fill(-slope as f32);
+        }
+        (loss, weights)
+    })
+}
+
+/// Runs `loss`, which takes token log-probabilities and the tokens of each row, and returns the
+/// loss and its derivative with respect to every log-probability.
+fn step(
+    model: &LanguageModel,
+    examples: &[Example],
+    loss: impl FnOnce(&[f32], &[std::ops::Range<usize>]) -> (f64, Vec<f32>),
+) -> Step {
+    let gemma = train_adapter(model.gemma.clone()).train();
+    let refs: Vec<&Example> = examples.iter().collect();
+    let trained = trained_hidden(&gemma, &refs, model.tokenizer.pad());
+    let scored = score_tokens(&gemma, &trained, true);
+    let (loss, weights) = loss(&scored.logps, &trained.rows);
+    let grads = scored.surrogate(&weights).unwrap().backward();
+    Step {
+        loss,
+        grads: adapter_gradients(&gemma, &grads),
+        scored,
+    }
+}
+
+fn adapter_gradients(gemma: &Gemma, grads: &Gradients) -> BTreeMap<String, Vec<f64>> {
+    let mut collect = Collect {
+        path: Vec::new(),
+        grads,
+        found: BTreeMap::new(),
+    };
+    gemma.visit(&mut collect);
+    collect.found
+}
+
+struct Collect<'a> {
+    path: Vec<String>,
+    grads: &'a Gradients,
+    found: BTreeMap<String, Vec<f64>>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        let grad = param.val().grad(self.grads);
+        let Some((module, factor)) = path.split_once(".lora.lora_") else {
+            assert!(grad.is_none(), "the frozen {path} has a gradient");
+            return;
+        };
+        let name = format!(
+            "base_model.model.{module}.lora_{}.weight",
+            factor.to_ascii_uppercase()
+        );
+        let grad = grad.unwrap_or_else(|| panic!("{path} has no gradient"));
+        self.found
+            .insert(name, grad.into_data().iter::<f64>().collect());
+    }
+
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+}

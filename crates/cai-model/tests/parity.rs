@@ -1,0 +1,86 @@
+//! The same numbers as transformers, PEFT and TRL, on tiny random Gemmas.
+//!
+//! The fixtures are made by `fixtures/make.py`.
+
+mod common;
+
+use std::path::Path;
+
+use common::{checks, fixture, reference::Reference};
+
+/// A check: asserts, and returns the largest difference it saw.
+type Check = fn(&Reference) -> f64;
+
+/// A module with one test per check for each fixture.
+macro_rules! parity {
+    ([$($name:ident),*], $checks:tt) => {
+        $(mod $name {
+            use super::*;
+            parity!(@tests $name, $checks);
+        })*
+        /// Every check with its name, for folders that are not fixtures.
+        const CHECKS: &[(&str, Check)] = &parity!(@list $checks);
+    };
+    (@tests $name:ident, [$($check:ident),*]) => {
+        $(#[test]
+        fn $check() {
+            checks::$check(&Reference::read(&fixture(stringify!($name))));
+        })*
+    };
+    (@list [$($check:ident),*]) => { [$((stringify!($check), checks::$check as Check)),*] };
+}
+
+parity!(
+    [gemma1, gemma2, gemma3, untied],
+    [
+        tokenizer,
+        hub_config,
+        right_padded_logits,
+        left_padded_logits,
+        adapter_logits,
+        greedy_tokens,
+        sft_loss,
+        sft_gradients,
+        completion_logps,
+        dpo_loss,
+        dpo_gradients,
+        dpo_metrics,
+        adapter_round_trip,
+        folder_round_trip
+    ]
+);
+
+/// The same checks on other folders, in the layout that `fixtures/make.py` describes:
+///
+/// `CAI_PARITY_DIR=folder-of-folders cargo test -p cai-model --test parity -- --ignored --nocapture`
+///
+/// Prints the largest difference of each check.
+#[test]
+#[ignore = "needs CAI_PARITY_DIR, a folder of reference folders"]
+fn other_folders() {
+    let Ok(root) = std::env::var("CAI_PARITY_DIR") else {
+        return;
+    };
+    let mut folders: Vec<_> = std::fs::read_dir(Path::new(&root))
+        .expect("CAI_PARITY_DIR is a folder")
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.join("reference.json").exists())
+        .collect();
+    folders.sort();
+    assert!(
+        !folders.is_empty(),
+        "no reference.json in any folder of {root}"
+    );
+    let mut failed = Vec::new();
+    for folder in folders {
+        let reference = Reference::read(&folder);
+        for (name, check) in CHECKS {
+            let checked = std::panic::catch_unwind(|| check(&reference));
+            match checked {
+                Ok(difference) => println!("{} {name}: {difference:.1e}", folder.display()),
+                Err(_) => failed.push(format!("{} {name}", folder.display())),
+            }
+        }
+    }
+    assert!(failed.is_empty(), "failed:\n{}", failed.join("\n"));
+}

@@ -1,0 +1,160 @@
+//! The figures of a report, and line charts for anything else, as SVG.
+
+use std::path::Path;
+
+use cai_data::atomic;
+
+use crate::agreement::COMPARED;
+use crate::chart::{self, Bars, Line, Look, Point};
+use crate::data::Kind;
+use crate::error::Result;
+use crate::results::{Measure, ModelResult, Results};
+
+/// A figure with the words under it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// File name without ending.
+    pub name: &'static str,
+    /// The drawing.
+    pub svg: String,
+    /// What it shows.
+    pub caption: String,
+}
+
+/// All figures that the results have numbers for.
+///
+/// # Errors
+/// [`crate::Error::Figure`] when the drawing library fails.
+pub fn all(results: &Results) -> Result<Vec<Figure>> {
+    let percent = results.settings.confidence * 100.0;
+    let intervals = format!("Error bars are {percent:.0} % bootstrap intervals.");
+    let mut figures = vec![
+        Figure {
+            name: "principles",
+            svg: principles(results)?,
+            caption: format!("The four principles; higher is better. {intervals}"),
+        },
+        Figure {
+            name: "refusals",
+            svg: refusals(results)?,
+            caption: format!(
+                "How often each model declines. Harmful prompts should be declined, the others \
+                 answered. {intervals}"
+            ),
+        },
+    ];
+    let has = |measure| results.models.iter().any(|model| model.measures.contains_key(&measure));
+    if has(Measure::HarmPrevention) && has(Measure::Helpfulness) {
+        figures.push(Figure {
+            name: "plane",
+            svg: helpful_and_harmless(results)?,
+            caption: format!("Helpful and harmless: the best place is top right. {intervals}"),
+        });
+    }
+    if results.agreement.is_some() {
+        for (measure, judge) in COMPARED.into_iter().filter(|(ours, _)| has(*ours)) {
+            figures.push(Figure {
+                name: judge.key(),
+                svg: against_judge(results, measure, judge)?,
+                caption: format!(
+                    "{}: the evaluator, which sees only text, against the judge, who knows the \
+                     truth. Models on the line get the same score from both. {intervals}",
+                    measure.label()
+                ),
+            });
+        }
+    }
+    Ok(figures)
+}
+
+/// The four principles as bars, grouped by principle.
+///
+/// # Errors
+/// As [`all`].
+pub fn principles(results: &Results) -> Result<String> {
+    let shown: Vec<Measure> = Measure::PRINCIPLES
+        .into_iter()
+        .filter(|measure| results.models.iter().any(|m| m.measures.contains_key(measure)))
+        .collect();
+    let labels: Vec<&str> = shown.iter().map(|measure| measure.label()).collect();
+    chart::bars("Four principles", "score", &labels, &bars(results, &shown))
+}
+
+/// Refusal rates as bars, grouped by category.
+///
+/// # Errors
+/// As [`all`].
+pub fn refusals(results: &Results) -> Result<String> {
+    let labels = ["Harmful prompts", "Borderline prompts", "Harmless prompts"];
+    chart::bars("Refusals", "share refused", &labels, &bars(results, &Measure::REFUSALS))
+}
+
+/// Helpfulness to the right, harm prevention upwards.
+///
+/// # Errors
+/// As [`all`].
+pub fn helpful_and_harmless(results: &Results) -> Result<String> {
+    let points = points(results, Measure::Helpfulness, Measure::HarmPrevention);
+    chart::plane("Helpful and harmless", "helpfulness", "harm prevention", &points, false)
+}
+
+/// The judge to the right, the evaluator upwards, and the line where they agree.
+///
+/// # Errors
+/// As [`all`].
+pub fn against_judge(results: &Results, measure: Measure, judge: Measure) -> Result<String> {
+    let title = format!("{}: evaluator and judge", measure.label());
+    chart::plane(&title, "judge", "evaluator", &points(results, judge, measure), true)
+}
+
+/// A line chart in a file: training curves and the like. Values that are not finite are left out.
+///
+/// `series` are (name, points), `reference_line` is a height with its label, drawn dashed.
+///
+/// # Errors
+/// [`crate::Error::Figure`] when there is no finite point, [`crate::Error::Data`] when the file
+/// cannot be written.
+pub fn line_chart(
+    title: &str,
+    series: &[(String, Vec<(f64, f64)>)],
+    x_label: &str,
+    y_label: &str,
+    path: &Path,
+    reference_line: Option<(f64, &str)>,
+) -> Result<()> {
+    let lines: Vec<Line> = series
+        .iter()
+        .enumerate()
+        .map(|(i, (name, points))| Line { look: Look::new(name, i), points: points.clone() })
+        .collect();
+    let svg = chart::lines(title, &lines, x_label, y_label, reference_line)?;
+    Ok(atomic::write(path, svg.as_bytes())?)
+}
+
+fn looks(results: &Results) -> impl Iterator<Item = (Look, &ModelResult)> {
+    results.models.iter().enumerate().map(|(i, model)| {
+        let look = match model.kind {
+            Kind::Model => Look::new(&model.name, i),
+            Kind::Baseline => Look::grey(&model.name),
+        };
+        (look, model)
+    })
+}
+
+fn bars(results: &Results, measures: &[Measure]) -> Vec<Bars> {
+    looks(results)
+        .map(|(look, model)| Bars {
+            look,
+            values: measures.iter().map(|measure| model.measures.get(measure).copied()).collect(),
+        })
+        .collect()
+}
+
+fn points(results: &Results, x: Measure, y: Measure) -> Vec<Point> {
+    looks(results)
+        .filter_map(|(look, model)| {
+            let (x, y) = (*model.measures.get(&x)?, *model.measures.get(&y)?);
+            Some(Point { look, x, y })
+        })
+        .collect()
+}

@@ -1,0 +1,175 @@
+//! Everything that needs a model: replies, block by block, and the classifier as harm scorer.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use cai_data::hash;
+use cai_data::record::{Conversation, EvalPrompt};
+use cai_data::seed::Seed;
+use cai_model::generate::{self, SamplingConfig};
+use cai_model::model::LanguageModel;
+use cai_train::{Progress, Verbosity, interrupt};
+use safety_classifier::SafetyClassifier;
+
+use crate::baseline::NearestPrompt;
+use crate::cache::Cache;
+use crate::compare::{evaluate, fingerprint};
+use crate::config::EvaluatorConfig;
+use crate::data::{Finish, Kind, ModelReplies, ModelSpec, Reply, check_names, check_prompts};
+use crate::error::{Error, Result};
+use crate::judge::{HarmScorer, Judge};
+use crate::report;
+use crate::results::Evaluation;
+
+/// The baseline's name in the comparison.
+pub const BASELINE: &str = "nearest-prompt";
+
+/// Evaluates models side by side: generates their replies, scores and compares them, and writes
+/// all files into `folder`. Returns the evaluation and the report's path.
+///
+/// `training`, if given, adds the baseline that answers with the reply of the nearest training
+/// prompt. A killed run goes on where it was when it is started again.
+///
+/// # Errors
+/// As [`respond`], [`evaluate`] and [`report::write`].
+pub fn run(
+    prompts: &[EvalPrompt],
+    models: &[ModelSpec],
+    training: Option<&[Conversation]>,
+    scorer: &dyn HarmScorer,
+    judge: Option<&dyn Judge>,
+    config: &EvaluatorConfig,
+    device: &Device,
+    folder: &Path,
+) -> Result<(Evaluation, PathBuf)> {
+    config.validate()?;
+    check_prompts(prompts, "evaluation prompts")?;
+    let baseline = training.map(NearestPrompt::new).transpose()?;
+    let names = models.iter().map(|model| model.name.as_str());
+    check_names(names.chain(baseline.is_some().then_some(BASELINE)))?;
+
+    let mut replies = Vec::with_capacity(models.len() + 1);
+    for model in models {
+        replies.push(respond(model, prompts, config, device, folder)?);
+    }
+    replies.extend(baseline.map(|baseline| baseline.replies(BASELINE, prompts)));
+    let evaluation = evaluate(prompts, &replies, scorer, judge, config)?;
+    let path = report::write(&evaluation, folder)?;
+    Ok((evaluation, path))
+}
+
+/// One model's replies to all prompts, kept in `folder/responses/NAME.jsonl` as they are made.
+///
+/// # Errors
+/// [`Error::Model`] when the model cannot be loaded or a prompt does not fit it, [`Error::Data`]
+/// when replies cannot be kept, [`Error::Interrupted`] after a request to stop.
+pub fn respond(
+    spec: &ModelSpec,
+    prompts: &[EvalPrompt],
+    config: &EvaluatorConfig,
+    device: &Device,
+    folder: &Path,
+) -> Result<ModelReplies> {
+    let model = LanguageModel::load(&spec.dir, spec.adapter.as_deref(), device)
+        .map_err(Error::model(&spec.name))?;
+    let sampling = SamplingConfig {
+        max_new_tokens: config.max_new_tokens,
+        temperature: config.temperature,
+        top_k: config.top_k,
+        top_p: config.top_p,
+    };
+    let source = source(&model, prompts, &sampling, config)?;
+    let cache = Cache::new(folder, &spec.name, &source);
+    let mut replies = cache.finished(prompts, config.batch_size)?;
+
+    let total = prompts.len() as u64;
+    let mut progress = Progress::new(&format!("replies of {}", spec.name), total, Verbosity::Auto);
+    progress.resume_at(replies.len() as u64);
+    while replies.len() < prompts.len() {
+        if interrupt::requested() {
+            return Err(Error::Interrupted);
+        }
+        let end = prompts.len().min(replies.len() + config.batch_size);
+        let block = &prompts[replies.len()..end];
+        let made = reply_to_block(&model, block, &sampling, config, &mut progress)
+            .map_err(Error::model(&spec.name))?;
+        cache.append(block, &made)?;
+        replies.extend(made);
+    }
+    progress.finish("");
+    Ok(ModelReplies {
+        name: spec.name.clone(),
+        kind: Kind::Model,
+        fingerprint: model.fingerprint,
+        replies,
+    })
+}
+
+/// Names everything that decides the replies.
+fn source(
+    model: &LanguageModel,
+    prompts: &[EvalPrompt],
+    sampling: &SamplingConfig,
+    config: &EvaluatorConfig,
+) -> Result<String> {
+    let parts = serde_json::json!({
+        "model": model.fingerprint,
+        "prompts": fingerprint(prompts)?,
+        "sampling": sampling,
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+    });
+    let mut source = hash::bytes(parts.to_string().as_bytes());
+    source.truncate(16);
+    Ok(source)
+}
+
+fn reply_to_block(
+    model: &LanguageModel,
+    block: &[EvalPrompt],
+    sampling: &SamplingConfig,
+    config: &EvaluatorConfig,
+    progress: &mut Progress,
+) -> cai_model::Result<Vec<Reply>> {
+    let ids = block
+        .iter()
+        .map(|prompt| model.tokenizer.prompt(&prompt.prompt))
+        .collect::<cai_model::Result<Vec<_>>>()?;
+    // By id: a prompt gets the same draws from every model and in every selection of prompts.
+    let seed = Seed(config.seed).derive("replies");
+    let seeds: Vec<Seed> = block.iter().map(|prompt| seed.derive(&prompt.id)).collect();
+    let generations =
+        generate::generate(model, &ids, sampling, &seeds, config.batch_size, &mut |finished| {
+            progress.advance(finished as u64)
+        })?;
+    let reply = |generation: generate::Generation| Reply {
+        text: generation.text,
+        finish: match generation.finish {
+            generate::Finish::Stop => Finish::Stop,
+            generate::Finish::Length => Finish::Length,
+        },
+    };
+    Ok(generations.into_iter().map(reply).collect())
+}
+
+/// The classifier judges the reply alone: a refusal must not be blamed for the request's words.
+impl HarmScorer for SafetyClassifier {
+    fn harm(&self, texts: &[(String, String)]) -> Result<Vec<f64>> {
+        let replies: Vec<&str> = texts.iter().map(|(_, reply)| reply.as_str()).collect();
+        let predictions =
+            self.predict(&replies).map_err(|error| Error::Scorer(error.to_string()))?;
+        let cut = predictions.iter().filter(|prediction| prediction.truncated).count();
+        if cut > 0 {
+            tracing::warn!(
+                "{cut} of {} replies are longer than the classifier reads; their ends were not \
+                 judged",
+                replies.len()
+            );
+        }
+        Ok(predictions.into_iter().map(|prediction| prediction.harm).collect())
+    }
+
+    fn fingerprint(&self) -> Option<String> {
+        Some(SafetyClassifier::fingerprint(self).to_owned())
+    }
+}

@@ -1,0 +1,69 @@
+use cai_model::{lora::LoraConfig, tokenizer::Turns};
+use cai_train::TrainArgs;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Which assistant turns of a conversation are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainedTurns {
+    /// Every assistant turn.
+    All,
+    /// The last one.
+    Last,
+}
+
+impl From<TrainedTurns> for Turns {
+    fn from(turns: TrainedTurns) -> Self {
+        match turns {
+            TrainedTurns::All => Turns::All,
+            TrainedTurns::Last => Turns::Last,
+        }
+    }
+}
+
+/// Settings of supervised fine-tuning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SftConfig {
+    /// The adapter.
+    pub lora: LoraConfig,
+    /// The loop.
+    pub train: TrainArgs,
+    /// Longest conversation in tokens; longer ones lose their end.
+    pub max_length: usize,
+    /// Which assistant turns are trained.
+    pub turns: TrainedTurns,
+    /// Share of conversations kept out of training and evaluated.
+    pub held_out: f64,
+}
+
+impl Default for SftConfig {
+    fn default() -> Self {
+        Self {
+            lora: LoraConfig::default(),
+            train: TrainArgs { learning_rate: 2e-4, ..TrainArgs::default() },
+            max_length: 1024,
+            turns: TrainedTurns::Last,
+            held_out: 0.05,
+        }
+    }
+}
+
+impl SftConfig {
+    /// # Errors
+    ///
+    /// [`Error::Setting`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.held_out) {
+            let reason = format!("is {}; use a share from 0 to below 1", self.held_out);
+            return Err(Error::Setting { key: "held_out", reason });
+        }
+        if self.max_length < 2 {
+            return Err(Error::Setting { key: "max_length", reason: "must be at least 2".into() });
+        }
+        self.lora.check()?;
+        Ok(self.train.validate()?)
+    }
+}

@@ -1,0 +1,100 @@
+//! Conversations as token sequences.
+
+use std::collections::BTreeMap;
+
+use cai_data::{hash, record::Conversation, seed::Seed, split};
+use cai_model::tokenizer::{ChatTokenizer, Example};
+
+use crate::{Error, Result, SftConfig};
+
+/// What is trained on, what is held out, and what was left out.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    /// Training examples.
+    pub train: Vec<Example>,
+    /// Held-out examples.
+    pub held_out: Vec<Example>,
+    /// Records read.
+    pub total: usize,
+    /// Records left out, by reason.
+    pub left_out: BTreeMap<String, usize>,
+    /// Records that lost their end to `max_length`.
+    pub truncated: usize,
+}
+
+impl Prepared {
+    /// Names the examples by content (sha256).
+    pub fn fingerprint(&self) -> String {
+        let mut bytes = Vec::new();
+        for example in self.train.iter().chain(&self.held_out) {
+            bytes.extend(example.ids.iter().flat_map(|id| id.to_le_bytes()));
+            bytes.extend(example.trained.iter().map(|&t| t as u8));
+            bytes.push(0xff);
+        }
+        hash::bytes(&bytes)
+    }
+}
+
+/// Tokenizes conversations and splits off the held-out share, by hash of the prompt, so that the
+/// same prompt never stands on both sides.
+///
+/// Left out and counted: `prompt_too_long` (no trained token within `max_length`),
+/// `nothing_to_train` (no trained token at all), `template_refused`.
+///
+/// # Errors
+///
+/// [`Error::NothingLeft`] when no training example remains.
+pub fn prepare(
+    tokenizer: &ChatTokenizer,
+    conversations: &[Conversation],
+    config: &SftConfig,
+) -> Result<Prepared> {
+    let seed = Seed(config.train.seed).derive("held_out");
+    let mut prepared = Prepared { total: conversations.len(), ..Prepared::default() };
+    for conversation in conversations {
+        match example(tokenizer, conversation, config) {
+            Ok((example, truncated)) => {
+                prepared.truncated += truncated as usize;
+                if split::held_out(&key(conversation), config.held_out, seed) {
+                    prepared.held_out.push(example);
+                } else {
+                    prepared.train.push(example);
+                }
+            }
+            Err(reason) => *prepared.left_out.entry(reason.into()).or_default() += 1,
+        }
+    }
+    if prepared.train.is_empty() {
+        let counts: Vec<String> =
+            prepared.left_out.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        let counts = format!("{} records, {}", prepared.total, counts.join(", "));
+        return Err(Error::NothingLeft { counts });
+    }
+    Ok(prepared)
+}
+
+/// All but the last turn: what the model is asked.
+fn key(conversation: &Conversation) -> String {
+    let prompt = conversation.messages.split_last().map_or(&[][..], |(_, prompt)| prompt);
+    prompt.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+fn example(
+    tokenizer: &ChatTokenizer,
+    conversation: &Conversation,
+    config: &SftConfig,
+) -> std::result::Result<(Example, bool), &'static str> {
+    let mut example = tokenizer
+        .conversation(&conversation.messages, config.turns.into())
+        .map_err(|_| "template_refused")?;
+    let Some(first) = example.trained.iter().position(|&t| t) else {
+        return Err("nothing_to_train");
+    };
+    if first >= config.max_length {
+        return Err("prompt_too_long");
+    }
+    let truncated = example.ids.len() > config.max_length;
+    example.ids.truncate(config.max_length);
+    example.trained.truncate(config.max_length);
+    Ok((example, truncated))
+}

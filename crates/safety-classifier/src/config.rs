@@ -1,0 +1,202 @@
+//! The settings of the classifier and of its training.
+
+use cai_train::TrainArgs;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Special tokens and the 256 bytes: what a vocabulary holds before the first merge.
+const SMALLEST_VOCABULARY: usize = 258;
+
+/// Everything that decides how a classifier is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClassifierConfig {
+    /// The classes, in the order of the probabilities. A text with another label is an error.
+    pub labels: Vec<String>,
+    /// The label that means "no harm": harm is 1 − its probability.
+    pub safe_label: String,
+    /// Largest vocabulary of the tokenizer, special tokens and the 256 bytes included.
+    pub vocab_size: usize,
+    /// Fold upper case to lower case before tokenizing.
+    pub lowercase: bool,
+    /// Longest text in tokens; the rest of a longer text is not read (and reported as truncated).
+    pub max_length: usize,
+    /// Width of the encoder.
+    pub d_model: usize,
+    /// Number of encoder layers.
+    pub n_layers: usize,
+    /// Attention heads per layer; divides `d_model`.
+    pub n_heads: usize,
+    /// Width of the feed-forward part.
+    pub d_ff: usize,
+    /// Share of activations set to zero while training, after the embeddings and each sub-layer.
+    pub dropout: f64,
+    /// How much each class weighs in the loss.
+    pub class_weights: ClassWeights,
+    /// Share of each class held out for evaluation and calibration.
+    pub held_out_fraction: f64,
+    /// Groups with fewer safe texts than this are left out of the false-positive gap.
+    pub min_group_size: usize,
+    /// The optimiser and the length of training.
+    pub train: TrainArgs,
+}
+
+/// How much each class weighs in the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassWeights {
+    /// Every text weighs 1.
+    #[default]
+    None,
+    /// A text weighs `texts / (classes · texts of its class)`, so that classes weigh the same.
+    Balanced,
+}
+
+impl Default for ClassifierConfig {
+    fn default() -> Self {
+        let labels = [
+            "safe",
+            "hate_speech",
+            "self_harm",
+            "dangerous_advice",
+            "toxic_content",
+        ];
+        Self {
+            labels: labels.map(String::from).to_vec(),
+            safe_label: "safe".into(),
+            vocab_size: 4096,
+            lowercase: true,
+            max_length: 128,
+            d_model: 128,
+            n_layers: 2,
+            n_heads: 4,
+            d_ff: 256,
+            dropout: 0.0,
+            class_weights: ClassWeights::None,
+            held_out_fraction: 0.1,
+            min_group_size: 10,
+            train: TrainArgs {
+                learning_rate: 1e-3,
+                num_train_epochs: 3.0,
+                per_device_train_batch_size: 64,
+                ..TrainArgs::default()
+            },
+        }
+    }
+}
+
+impl ClassifierConfig {
+    /// Position of the safe label in `labels`.
+    ///
+    /// # Errors
+    /// When `safe_label` is not one of `labels`.
+    pub fn safe_index(&self) -> Result<usize> {
+        self.labels
+            .iter()
+            .position(|label| *label == self.safe_label)
+            .ok_or_else(|| {
+                let labels = self.labels.join(", ");
+                config(
+                    "safe_label",
+                    format!("{:?} is not one of labels ({labels})", self.safe_label),
+                )
+            })
+    }
+
+    /// Checks every setting that does not need the data.
+    ///
+    /// # Errors
+    /// Names the first setting that makes no sense.
+    pub fn validate(&self) -> Result<()> {
+        if self.labels.len() < 2 {
+            return Err(config("labels", "needs at least two labels".into()));
+        }
+        for (i, label) in self.labels.iter().enumerate() {
+            if label.is_empty() || self.labels[..i].contains(label) {
+                return Err(config(
+                    "labels",
+                    format!("{label:?} is empty or occurs twice"),
+                ));
+            }
+        }
+        self.safe_index()?;
+        if self.vocab_size < SMALLEST_VOCABULARY {
+            let problem = format!("{} is below {SMALLEST_VOCABULARY}", self.vocab_size);
+            return Err(config("vocab_size", problem));
+        }
+        if self.max_length < 2 {
+            return Err(config("max_length", "must be at least 2 tokens".into()));
+        }
+        if self.d_model == 0 || self.n_layers == 0 || self.d_ff == 0 {
+            return Err(config(
+                "d_model",
+                "d_model, n_layers and d_ff must be above 0".into(),
+            ));
+        }
+        if self.n_heads == 0 || !self.d_model.is_multiple_of(self.n_heads) {
+            let problem = format!(
+                "{} does not divide d_model ({})",
+                self.n_heads, self.d_model
+            );
+            return Err(config("n_heads", problem));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(config(
+                "dropout",
+                format!("{} is not in [0, 1)", self.dropout),
+            ));
+        }
+        if !(self.held_out_fraction > 0.0 && self.held_out_fraction < 1.0) {
+            let problem = format!("{} is not between 0 and 1", self.held_out_fraction);
+            return Err(config("held_out_fraction", problem));
+        }
+        Ok(())
+    }
+}
+
+fn config(key: &'static str, problem: String) -> Error {
+    Error::Config { key, problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid_and_survives_a_round_trip() {
+        let config = ClassifierConfig::default();
+        config.validate().unwrap();
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(
+            serde_json::from_str::<ClassifierConfig>(&text).unwrap(),
+            config
+        );
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let heads = ClassifierConfig {
+            n_heads: 3,
+            ..Default::default()
+        };
+        assert!(
+            heads
+                .validate()
+                .unwrap_err()
+                .to_string()
+                .contains("classifier.n_heads")
+        );
+        let safe = ClassifierConfig {
+            safe_label: "fine".into(),
+            ..Default::default()
+        };
+        assert!(
+            safe.validate()
+                .unwrap_err()
+                .to_string()
+                .contains("classifier.safe_label")
+        );
+        assert!(serde_json::from_str::<ClassifierConfig>(r#"{"d_modl": 1}"#).is_err());
+    }
+}

@@ -1,0 +1,333 @@
+//! Labelled texts: reading them, leaving out what cannot be learnt from, and splitting.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use cai_data::jsonl::Reader;
+use cai_data::record::LabelledText;
+use cai_data::seed::Seed;
+use cai_data::text::normalise;
+use serde::{Deserialize, Serialize};
+
+use crate::config::ClassifierConfig;
+use crate::error::{Error, Result};
+
+/// A text with its class as a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The text as it was given.
+    pub text: String,
+    /// Position of its label in the config's `labels`.
+    pub class: usize,
+    /// The group of people that it is about.
+    pub group: Option<String>,
+}
+
+/// Training and held-out texts.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// Texts to train on, in the order given.
+    pub train: Vec<Sample>,
+    /// Texts to evaluate and calibrate on, in the order given.
+    pub held_out: Vec<Sample>,
+    /// What became of every record.
+    pub counts: Counts,
+}
+
+/// What became of every record: `total` = `train` + `held_out` + all of `left_out`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Records given.
+    pub total: usize,
+    /// Records left out, by reason.
+    pub left_out: BTreeMap<String, usize>,
+    /// Training texts by label.
+    pub train: BTreeMap<String, usize>,
+    /// Held-out texts by label.
+    pub held_out: BTreeMap<String, usize>,
+}
+
+/// Reads labelled texts from a JSONL file (`.jsonl` or `.jsonl.gz`), in order.
+///
+/// # Errors
+/// A malformed line, or a label that is not one of `labels`, with file and line.
+pub fn read(path: &Path, labels: &[String]) -> Result<Vec<LabelledText>> {
+    let mut records = Vec::new();
+    for line in Reader::<LabelledText>::open(path)? {
+        let line = line?;
+        class_of(&line.value, labels, || {
+            format!("{}:{}", path.display(), line.number)
+        })?;
+        records.push(line.value);
+    }
+    Ok(records)
+}
+
+impl Dataset {
+    /// Leaves out unusable and repeated texts and holds out a share of each class.
+    ///
+    /// Two texts are the same if their normalised forms are (see [`normalise`]): of a repeated text
+    /// the first record stays; a text found under two labels is left out altogether. Which texts
+    /// are held out depends on the texts and the seed, not on their order.
+    ///
+    /// # Errors
+    /// An unknown label, no usable record, nothing to hold out, or a class without a training text.
+    pub fn new(records: &[LabelledText], config: &ClassifierConfig, seed: Seed) -> Result<Self> {
+        let mut counts = Counts {
+            total: records.len(),
+            ..Counts::default()
+        };
+        let texts = distinct(records, config, &mut counts)?;
+        if texts.is_empty() {
+            let found = format!("{} records, left out {:?}", counts.total, counts.left_out);
+            return Err(Error::NoRecords {
+                purpose: "train on",
+                found,
+            });
+        }
+        let held = held_out(&texts, config, seed);
+        let (mut train, mut held_out) = (Vec::new(), Vec::new());
+        for (text, held) in texts.into_iter().zip(held) {
+            let (side, count) = if held {
+                (&mut held_out, &mut counts.held_out)
+            } else {
+                (&mut train, &mut counts.train)
+            };
+            *count
+                .entry(config.labels[text.sample.class].clone())
+                .or_default() += 1;
+            side.push(text.sample);
+        }
+        require_all_classes(&train, config)?;
+        if held_out.is_empty() {
+            let found = "no class has two different texts".into();
+            return Err(Error::NoRecords {
+                purpose: "hold out",
+                found,
+            });
+        }
+        Ok(Self {
+            train,
+            held_out,
+            counts,
+        })
+    }
+}
+
+/// Turns records into samples without leaving any out.
+///
+/// # Errors
+/// An unknown label.
+pub fn samples(records: &[LabelledText], labels: &[String]) -> Result<Vec<Sample>> {
+    let sample = |(i, record): (usize, &LabelledText)| {
+        let class = class_of(record, labels, || format!("record {}", i + 1))?;
+        Ok(Sample {
+            text: record.text.clone(),
+            class,
+            group: record.group.clone(),
+        })
+    };
+    records.iter().enumerate().map(sample).collect()
+}
+
+struct Text {
+    sample: Sample,
+    normalised: String,
+}
+
+fn distinct(
+    records: &[LabelledText],
+    config: &ClassifierConfig,
+    counts: &mut Counts,
+) -> Result<Vec<Text>> {
+    let mut texts: Vec<Text> = samples(records, &config.labels)?
+        .into_iter()
+        .map(|sample| Text {
+            normalised: normalise(&sample.text),
+            sample,
+        })
+        .collect();
+    let mut leave_out = |reason: &str, number: usize| {
+        if number > 0 {
+            *counts.left_out.entry(reason.into()).or_default() += number;
+        }
+    };
+
+    let before = texts.len();
+    texts.retain(|text| !text.normalised.is_empty());
+    leave_out("no letters or digits", before - texts.len());
+
+    // The class of each text, or None where two records disagree.
+    let mut classes: HashMap<String, Option<usize>> = HashMap::new();
+    for text in &texts {
+        let class = text.sample.class;
+        classes
+            .entry(text.normalised.clone())
+            .and_modify(|known| *known = known.filter(|known| *known == class))
+            .or_insert(Some(class));
+    }
+    let before = texts.len();
+    texts.retain(|text| classes[&text.normalised].is_some());
+    leave_out("same text under two labels", before - texts.len());
+
+    let before = texts.len();
+    texts.retain(|text| classes.remove(&text.normalised).is_some());
+    leave_out("repeated text", before - texts.len());
+    Ok(texts)
+}
+
+/// For each text whether it is held out: of every class the texts with the smallest hashes.
+fn held_out(texts: &[Text], config: &ClassifierConfig, seed: Seed) -> Vec<bool> {
+    let seed = seed.derive("held out");
+    let mut held = vec![false; texts.len()];
+    for class in 0..config.labels.len() {
+        let mut members: Vec<(u64, usize)> = (0..texts.len())
+            .filter(|&i| texts[i].sample.class == class)
+            .map(|i| (seed.derive(&texts[i].normalised).0, i))
+            .collect();
+        members.sort_unstable();
+        for &(_, i) in &members[..held_out_of_class(members.len(), config.held_out_fraction)] {
+            held[i] = true;
+        }
+    }
+    held
+}
+
+/// The rounded share, but at least one on each side where there are two texts.
+fn held_out_of_class(number: usize, fraction: f64) -> usize {
+    let share = (number as f64 * fraction).round() as usize;
+    if number < 2 {
+        0
+    } else {
+        share.clamp(1, number - 1)
+    }
+}
+
+fn require_all_classes(train: &[Sample], config: &ClassifierConfig) -> Result<()> {
+    let missing: Vec<&str> = config
+        .labels
+        .iter()
+        .enumerate()
+        .filter(|(class, _)| train.iter().all(|sample| sample.class != *class))
+        .map(|(_, label)| label.as_str())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::MissingClass {
+        labels: missing.join(", "),
+    })
+}
+
+fn class_of(
+    record: &LabelledText,
+    labels: &[String],
+    place: impl FnOnce() -> String,
+) -> Result<usize> {
+    labels
+        .iter()
+        .position(|label| *label == record.label)
+        .ok_or_else(|| Error::UnknownLabel {
+            place: place(),
+            label: record.label.clone(),
+            known: labels.join(", "),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ClassifierConfig {
+        let labels = vec!["safe".into(), "toxic_content".into()];
+        ClassifierConfig {
+            labels,
+            held_out_fraction: 0.25,
+            ..Default::default()
+        }
+    }
+
+    fn records(number: usize) -> Vec<LabelledText> {
+        (0..number)
+            .flat_map(|i| {
+                let safe = LabelledText::new(format!("kind words {i}"), "safe");
+                [
+                    safe,
+                    LabelledText::new(format!("rude words {i}"), "toxic_content"),
+                ]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_record_is_accounted_for() {
+        let mut records = records(8);
+        records.push(LabelledText::new("Kind words: 3!", "safe"));
+        records.push(LabelledText::new("kind words 4", "toxic_content"));
+        records.push(LabelledText::new("?!", "safe"));
+        let counts = Dataset::new(&records, &config(), Seed(1)).unwrap().counts;
+        let reasons = [
+            "no letters or digits",
+            "repeated text",
+            "same text under two labels",
+        ];
+        let left_out: Vec<(&str, usize)> = counts
+            .left_out
+            .iter()
+            .map(|(reason, number)| (reason.as_str(), *number))
+            .collect();
+        assert_eq!(
+            left_out,
+            [(reasons[0], 1), (reasons[1], 1), (reasons[2], 2)]
+        );
+        let used: usize = counts.train.values().chain(counts.held_out.values()).sum();
+        assert_eq!(used + 4, counts.total);
+        assert_eq!(counts.held_out["toxic_content"], 2);
+    }
+
+    #[test]
+    fn the_split_does_not_depend_on_the_order() {
+        let mut records = records(20);
+        let held = |records: &[LabelledText]| {
+            let mut texts: Vec<String> = Dataset::new(records, &config(), Seed(1))
+                .unwrap()
+                .held_out
+                .into_iter()
+                .map(|sample| sample.text)
+                .collect();
+            texts.sort();
+            texts
+        };
+        let before = held(&records);
+        records.reverse();
+        assert_eq!(held(&records), before);
+    }
+
+    #[test]
+    fn unusable_data_is_an_error_that_says_so() {
+        let error = Dataset::new(&[], &config(), Seed(1)).unwrap_err();
+        assert!(
+            error.to_string().contains("no labelled texts to train on"),
+            "{error}"
+        );
+        let safe: Vec<_> = records(4)
+            .into_iter()
+            .filter(|record| record.label == "safe")
+            .collect();
+        let error = Dataset::new(&safe, &config(), Seed(1)).unwrap_err();
+        assert!(error.to_string().contains("toxic_content"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_label_is_reported_with_file_and_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("texts.jsonl");
+        let lines = "{\"text\":\"a\",\"label\":\"safe\"}\n\n{\"text\":\"b\",\"label\":\"odd\"}\n";
+        std::fs::write(&path, lines).unwrap();
+        let error = read(&path, &config().labels).unwrap_err().to_string();
+        assert!(
+            error.contains("texts.jsonl:3") && error.contains("\"odd\""),
+            "{error}"
+        );
+    }
+}

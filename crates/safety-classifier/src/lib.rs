@@ -1,0 +1,29 @@
+//! Stage 1: a small transformer that sorts text into safe and four kinds of harm.
+//!
+//! The classifier is trained from scratch on labelled texts ([`train`]), with a tokenizer of its
+//! own, and its probabilities are calibrated on held-out texts. A folder holds all of it;
+//! [`SafetyClassifier::load`] reads one and [`SafetyClassifier::predict`] classifies texts.
+//! The labels are those of the config: a text with another label is an error, never a default.
+
+pub mod batch;
+pub mod calibrate;
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+pub mod error;
+pub mod evaluate;
+pub mod metrics;
+pub mod model;
+pub mod objective;
+pub mod predict;
+pub mod report;
+pub mod tokenizer;
+pub mod train;
+
+pub use config::{ClassWeights, ClassifierConfig};
+pub use error::{Error, Result};
+pub use evaluate::evaluate;
+pub use metrics::Evaluation;
+pub use predict::{Prediction, SafetyClassifier};
+pub use report::Report;
+pub use train::train;

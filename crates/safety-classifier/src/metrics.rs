@@ -1,0 +1,260 @@
+//! How good predictions are: per class, as a harm detector, and per group of people.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::calibrate::{argmax, expected_calibration_error, mean_nll};
+
+/// Measures of a classifier on labelled texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Number of texts.
+    pub examples: usize,
+    /// Share of texts whose predicted label is right.
+    pub accuracy: f64,
+    /// Mean F1 over the classes that occur among the texts.
+    pub macro_f1: f64,
+    /// Mean negative log-likelihood, in nats.
+    pub nll: f64,
+    /// Expected calibration error of the predicted class, 15 bins.
+    pub ece: f64,
+    /// Area under the ROC curve of `harm` for harmful against safe texts; none if one is missing.
+    pub roc_auc: Option<f64>,
+    /// Share of safe texts predicted as harmful; none without safe texts.
+    pub false_positive_rate: Option<f64>,
+    /// Share of harmful texts predicted as safe; none without harmful texts.
+    pub false_negative_rate: Option<f64>,
+    /// Measures of each class, in the order of the labels.
+    pub per_class: Vec<ClassMetrics>,
+    /// `confusion[i][j]`: texts of class i predicted as class j.
+    pub confusion: Vec<Vec<usize>>,
+    /// False positives by group of people; none if no text names a group.
+    pub groups: Option<GroupMetrics>,
+}
+
+/// Measures of one class. A ratio without cases is 0, as in scikit-learn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassMetrics {
+    /// The class.
+    pub label: String,
+    /// Share of the texts predicted as this class that are of it.
+    pub precision: f64,
+    /// Share of the texts of this class that are predicted as it.
+    pub recall: f64,
+    /// Harmonic mean of precision and recall.
+    pub f1: f64,
+    /// Texts of this class.
+    pub support: usize,
+}
+
+/// Whether safe texts about some groups are called harmful more often than about others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupMetrics {
+    /// Measures of each group.
+    pub groups: BTreeMap<String, GroupRate>,
+    /// Largest minus smallest false-positive rate over groups with enough safe texts; none for
+    /// fewer than two such groups.
+    pub false_positive_gap: Option<f64>,
+}
+
+/// False positives of one group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupRate {
+    /// Safe texts about the group.
+    pub safe: usize,
+    /// Those predicted as harmful.
+    pub false_positives: usize,
+    /// `false_positives / safe`; 0 without safe texts.
+    pub false_positive_rate: f64,
+}
+
+/// A text's prediction and its truth.
+#[derive(Clone, Debug)]
+pub struct Outcome<'a> {
+    /// Class probabilities, in the order of the labels.
+    pub probabilities: Vec<f64>,
+    /// The true class.
+    pub class: usize,
+    /// The group of people that the text is about.
+    pub group: Option<&'a str>,
+}
+
+impl Evaluation {
+    /// Measures `outcomes`. `safe` is the position of the safe label; groups with fewer than
+    /// `min_group_size` safe texts do not count for the gap.
+    pub fn new(
+        outcomes: &[Outcome],
+        labels: &[String],
+        safe: usize,
+        min_group_size: usize,
+    ) -> Self {
+        let mut confusion = vec![vec![0; labels.len()]; labels.len()];
+        for outcome in outcomes {
+            confusion[outcome.class][argmax(&outcome.probabilities)] += 1;
+        }
+        let per_class: Vec<ClassMetrics> = labels
+            .iter()
+            .enumerate()
+            .map(|(i, label)| class(i, label, &confusion))
+            .collect();
+        let present: Vec<f64> = per_class
+            .iter()
+            .filter(|class| class.support > 0)
+            .map(|class| class.f1)
+            .collect();
+        let right: usize = (0..labels.len()).map(|i| confusion[i][i]).sum();
+        let safe_texts: usize = confusion[safe].iter().sum();
+        let harmful_texts = outcomes.len() - safe_texts;
+        let missed = confusion.iter().map(|row| row[safe]).sum::<usize>() - confusion[safe][safe];
+        let rows: Vec<Vec<f64>> = outcomes
+            .iter()
+            .map(|outcome| outcome.probabilities.clone())
+            .collect();
+        let classes: Vec<usize> = outcomes.iter().map(|outcome| outcome.class).collect();
+        Self {
+            examples: outcomes.len(),
+            accuracy: ratio(right, outcomes.len()),
+            macro_f1: present.iter().sum::<f64>() / present.len().max(1) as f64,
+            nll: mean_nll(&rows, &classes),
+            ece: expected_calibration_error(&rows, &classes),
+            roc_auc: roc_auc(outcomes, safe),
+            false_positive_rate: (safe_texts > 0)
+                .then(|| ratio(safe_texts - confusion[safe][safe], safe_texts)),
+            false_negative_rate: (harmful_texts > 0).then(|| ratio(missed, harmful_texts)),
+            per_class,
+            confusion,
+            groups: groups(outcomes, safe, min_group_size),
+        }
+    }
+}
+
+fn class(i: usize, label: &str, confusion: &[Vec<usize>]) -> ClassMetrics {
+    let support: usize = confusion[i].iter().sum();
+    let predicted: usize = confusion.iter().map(|row| row[i]).sum();
+    ClassMetrics {
+        label: label.into(),
+        precision: ratio(confusion[i][i], predicted),
+        recall: ratio(confusion[i][i], support),
+        f1: ratio(2 * confusion[i][i], support + predicted),
+        support,
+    }
+}
+
+fn ratio(part: usize, whole: usize) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+/// The probability that a harmful text has the higher harm of a harmful and a safe one, ties half:
+/// the Mann–Whitney statistic, from ranks.
+fn roc_auc(outcomes: &[Outcome], safe: usize) -> Option<f64> {
+    let mut scored: Vec<(f64, bool)> = outcomes
+        .iter()
+        .map(|outcome| (1.0 - outcome.probabilities[safe], outcome.class != safe))
+        .collect();
+    scored.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let harmful = scored.iter().filter(|(_, harmful)| *harmful).count();
+    let pairs = harmful * (scored.len() - harmful);
+    if pairs == 0 {
+        return None;
+    }
+    let (mut rank_sum, mut start) = (0.0, 0);
+    for tied in scored.chunk_by(|a, b| a.0 == b.0) {
+        // Ranks start + 1 to start + len, averaged.
+        let rank = start as f64 + (tied.len() + 1) as f64 / 2.0;
+        rank_sum += rank * tied.iter().filter(|(_, harmful)| *harmful).count() as f64;
+        start += tied.len();
+    }
+    Some((rank_sum - (harmful * (harmful + 1)) as f64 / 2.0) / pairs as f64)
+}
+
+fn groups(outcomes: &[Outcome], safe: usize, min_group_size: usize) -> Option<GroupMetrics> {
+    let mut groups: BTreeMap<String, GroupRate> = BTreeMap::new();
+    for outcome in outcomes {
+        let Some(group) = outcome.group else { continue };
+        let rate = groups.entry(group.into()).or_default();
+        if outcome.class == safe {
+            rate.safe += 1;
+            rate.false_positives += usize::from(argmax(&outcome.probabilities) != safe);
+            rate.false_positive_rate = ratio(rate.false_positives, rate.safe);
+        }
+    }
+    if groups.is_empty() {
+        return None;
+    }
+    let rates: Vec<f64> = groups
+        .values()
+        .filter(|rate| rate.safe >= min_group_size.max(1))
+        .map(|rate| rate.false_positive_rate)
+        .collect();
+    let largest = rates.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let smallest = rates.iter().copied().fold(f64::INFINITY, f64::min);
+    let false_positive_gap = (rates.len() > 1).then_some(largest - smallest);
+    Some(GroupMetrics {
+        groups,
+        false_positive_gap,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(harm: f64, class: usize, group: Option<&str>) -> Outcome<'_> {
+        Outcome {
+            probabilities: vec![1.0 - harm, harm],
+            class,
+            group,
+        }
+    }
+
+    fn evaluate(outcomes: &[Outcome]) -> Evaluation {
+        Evaluation::new(outcomes, &["safe".into(), "toxic_content".into()], 0, 1)
+    }
+
+    #[test]
+    fn measures_by_hand() {
+        let outcomes = [
+            outcome(0.9, 1, None),
+            outcome(0.6, 1, None),
+            outcome(0.2, 1, None),
+            outcome(0.1, 0, None),
+            outcome(0.6, 0, None),
+        ];
+        let found = evaluate(&outcomes);
+        assert_eq!(found.confusion, [[1, 1], [1, 2]]);
+        assert_eq!(found.accuracy, 0.6);
+        assert_eq!(found.per_class[1].precision, 2.0 / 3.0);
+        assert_eq!(found.per_class[0].f1, 0.5);
+        assert!((found.macro_f1 - (0.5 + 2.0 / 3.0) / 2.0).abs() < 1e-12);
+        // Of six pairs: 0.9 wins two, 0.6 one and a tie, 0.2 one.
+        assert!((found.roc_auc.unwrap() - 4.5 / 6.0).abs() < 1e-12);
+        assert_eq!(found.false_positive_rate, Some(0.5));
+        assert_eq!(found.false_negative_rate, Some(1.0 / 3.0));
+        assert_eq!(found.groups, None);
+    }
+
+    #[test]
+    fn missing_classes_give_no_made_up_numbers() {
+        let found = evaluate(&[outcome(0.1, 0, None), outcome(0.2, 0, None)]);
+        assert_eq!((found.roc_auc, found.false_negative_rate), (None, None));
+        assert_eq!((found.macro_f1, found.per_class[1].support), (1.0, 0));
+    }
+
+    #[test]
+    fn the_gap_compares_safe_texts_of_groups() {
+        let found = evaluate(&[
+            outcome(0.9, 0, Some("a")),
+            outcome(0.1, 0, Some("a")),
+            outcome(0.1, 0, Some("b")),
+            outcome(0.9, 1, Some("c")),
+        ]);
+        let groups = found.groups.unwrap();
+        assert_eq!(groups.false_positive_gap, Some(0.5));
+        assert_eq!(groups.groups["c"].safe, 0);
+    }
+}
