@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use cai_data::{hash, record::PreferencePair, seed::Seed, split};
+use cai_data::{
+    hash,
+    record::{Message, PreferencePair},
+    seed::Seed,
+    split,
+};
 use cai_model::tokenizer::{ChatTokenizer, Example};
 use serde_json::Value;
 
@@ -53,6 +58,8 @@ impl Prepared {
                 bytes.extend(pair.chosen_probability.to_le_bytes());
                 bytes.extend(pair.weight.to_le_bytes());
                 bytes.extend(pair.source.iter().flat_map(|source| source.bytes()));
+                // No text holds this byte.
+                bytes.push(0xff);
             }
         }
         hash::bytes(&bytes)
@@ -119,11 +126,13 @@ fn key(pair: &PreferencePair) -> String {
 }
 
 /// The pair and whether it was truncated, or the reason to leave it out.
+type Outcome = std::result::Result<(Pair, bool), &'static str>;
+
 fn tokenized(
     tokenizer: &ChatTokenizer,
     pair: &PreferencePair,
     config: &DpoConfig,
-) -> Result<std::result::Result<(Pair, bool), &'static str>> {
+) -> Result<Outcome> {
     let unsure = |p: f64| (p - 0.5).abs() < config.min_confidence;
     if pair.chosen_probability.is_some_and(unsure) {
         return Ok(Err("low_confidence"));
@@ -132,36 +141,38 @@ fn tokenized(
     if weight == 0.0 {
         return Ok(Err("zero_weight"));
     }
-    let mut sides = Vec::with_capacity(2);
-    for completion in [&pair.chosen, &pair.rejected] {
-        match tokenizer.completion(&pair.prompt, completion) {
-            Ok(example) => sides.push(example),
-            Err(cai_model::Error::Template { .. }) => return Ok(Err("template_refused")),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if sides[0].ids == sides[1].ids {
-        return Ok(Err("identical_replies"));
-    }
-    let mut truncated = false;
-    for side in &mut sides {
-        truncated |= side.ids.len() > config.max_length;
-        side.ids.truncate(config.max_length);
-        side.trained.truncate(config.max_length);
-        if !side.trained.contains(&true) {
-            return Ok(Err("prompt_too_long"));
-        }
-    }
-    if sides[0].ids == sides[1].ids {
-        return Ok(Err("identical_after_truncation"));
-    }
-    let (Some(rejected), Some(chosen)) = (sides.pop(), sides.pop()) else {
+    let side = |completion: &[Message]| match tokenizer.completion(&pair.prompt, completion) {
+        Ok(example) => Ok(Some(example)),
+        Err(cai_model::Error::Template { .. }) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let (Some(mut chosen), Some(mut rejected)) = (side(&pair.chosen)?, side(&pair.rejected)?)
+    else {
         return Ok(Err("template_refused"));
     };
+    if chosen.ids == rejected.ids {
+        return Ok(Err("identical_replies"));
+    }
+    let truncated =
+        truncate(&mut chosen, config.max_length) | truncate(&mut rejected, config.max_length);
+    if !(chosen.trained.contains(&true) && rejected.trained.contains(&true)) {
+        return Ok(Err("prompt_too_long"));
+    }
+    if chosen.ids == rejected.ids {
+        return Ok(Err("identical_after_truncation"));
+    }
     let chosen_probability = match config.soft_labels {
         true => pair.chosen_probability.unwrap_or(1.0),
         false => 1.0,
     };
     let source = pair.extra.get("source").and_then(Value::as_str).map(String::from);
     Ok(Ok((Pair { chosen, rejected, chosen_probability, weight, source }, truncated)))
+}
+
+/// Cuts an example to `max_length` tokens and says whether it was longer.
+fn truncate(example: &mut Example, max_length: usize) -> bool {
+    let longer = example.ids.len() > max_length;
+    example.ids.truncate(max_length);
+    example.trained.truncate(max_length);
+    longer
 }

@@ -33,6 +33,7 @@ pub fn render(evaluation: &Evaluation, figures: &[Figure]) -> Result<String, min
         scorer => results.scorer_fingerprint,
         settings => results.settings,
         percent => format!("{:.0}", results.settings.confidence * 100.0),
+        chance => format!("{:.0}", 100.0 - results.settings.confidence * 100.0),
         judged => results.agreement.is_some(),
         models => models(results),
         principles => Measure::PRINCIPLES.map(Measure::label),
@@ -130,9 +131,13 @@ fn differences(results: &Results) -> Vec<DifferenceView<'_>> {
         .collect();
     let is_model = |name: &str| results.model(name).is_some_and(|m| m.kind == Kind::Model);
     let mut views = Vec::new();
-    for (i, model) in names.iter().enumerate().rev().filter(|(_, name)| is_model(name)) {
-        let others = names.iter().enumerate().rev();
-        for (_, minus) in others.filter(|(j, name)| *j < i || !is_model(name)) {
+    for (i, model) in names.iter().enumerate().rev() {
+        if !is_model(model) {
+            continue;
+        }
+        let earlier = names[..i].iter().rev();
+        let baselines = names.iter().filter(|name| !is_model(name));
+        for minus in earlier.chain(baselines) {
             let difference =
                 |measure| cell(results.difference(measure, model, minus).as_ref(), signed);
             let principles = Measure::PRINCIPLES.into_iter().map(difference).collect();

@@ -1,0 +1,307 @@
+//! Named rules by which an answer or a revision is found unfit to train on.
+
+use cai_data::text::normalise;
+use serde::{Deserialize, Serialize};
+
+use crate::reply::Reply;
+
+/// Why a text is not used.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// An answer without text.
+    EmptyAnswer,
+    /// A revision without text.
+    EmptyRevision,
+    /// A revision that changes nothing. The only rule that is no fault.
+    IdenticalRevision,
+    /// It speaks of itself ("Here is a revised answer").
+    TalksAboutRevision,
+    /// It repeats the critique or goes on with one.
+    CritiqueLeaked,
+    /// It was cut off at the largest number of tokens.
+    Truncated,
+    /// It says the same words over and over.
+    Repetition,
+    /// It holds control tokens of the chat template.
+    TemplateTokens,
+    /// The dialogue left no room for it in the model's context.
+    NoRoom,
+}
+
+impl Rule {
+    /// The name in records and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::EmptyAnswer => "empty_answer",
+            Rule::EmptyRevision => "empty_revision",
+            Rule::IdenticalRevision => "identical_revision",
+            Rule::TalksAboutRevision => "talks_about_revision",
+            Rule::CritiqueLeaked => "critique_leaked",
+            Rule::Truncated => "truncated",
+            Rule::Repetition => "repetition",
+            Rule::TemplateTokens => "template_tokens",
+            Rule::NoRoom => "no_room",
+        }
+    }
+}
+
+/// The rules that an answer breaks.
+pub fn answer(reply: &Reply) -> Vec<Rule> {
+    let mut broken = Vec::new();
+    if reply.text.is_empty() {
+        broken.push(Rule::EmptyAnswer);
+    }
+    broken.extend(text_rules(reply));
+    broken
+}
+
+/// The rules that the revision of `previous` after `critique` breaks. It is used if there are none.
+pub fn revision(reply: &Reply, previous: &str, critique: &str) -> Vec<Rule> {
+    let mut broken = Vec::new();
+    if reply.text.is_empty() {
+        broken.push(Rule::EmptyRevision);
+    }
+    if reply.text == previous {
+        broken.push(Rule::IdenticalRevision);
+    }
+    if talks_about_revision(&reply.text) {
+        broken.push(Rule::TalksAboutRevision);
+    }
+    if leaks(&reply.text, previous, critique) {
+        broken.push(Rule::CritiqueLeaked);
+    }
+    broken.extend(text_rules(reply));
+    broken
+}
+
+fn text_rules(reply: &Reply) -> Vec<Rule> {
+    let rules = [
+        (Rule::Truncated, reply.truncated),
+        (Rule::Repetition, repeats(&reply.text)),
+        (Rule::TemplateTokens, reply.control_tokens || names_control_tokens(&reply.text)),
+    ];
+    rules.into_iter().filter(|(_, broken)| *broken).map(|(rule, _)| rule).collect()
+}
+
+/// Only the opening of a revision is searched for talk about it.
+const OPENING_WORDS: usize = 15;
+
+const ABOUT_REVISION: [&str; 20] = [
+    "revised answer",
+    "revised response",
+    "revised reply",
+    "revised version",
+    "rewritten answer",
+    "rewritten response",
+    "rewritten version",
+    "updated answer",
+    "updated response",
+    "improved answer",
+    "improved response",
+    "here is a revision",
+    "here s a revision",
+    "here is my revision",
+    "i have revised",
+    "i ve revised",
+    "i revised",
+    "i have rewritten",
+    "i ve rewritten",
+    "i rewrote",
+];
+
+fn talks_about_revision(text: &str) -> bool {
+    let folded = normalise(text);
+    let opening: Vec<&str> = folded.split(' ').take(OPENING_WORDS).collect();
+    let opening = format!(" {} ", opening.join(" "));
+    ABOUT_REVISION.iter().any(|form| opening.contains(&format!(" {form} ")))
+        || starts_with_any(text, &["revision:", "revised:", "rewrite:"])
+}
+
+/// A sentence of fewer words may stand in critique and revision by chance.
+const LEAKED_WORDS: usize = 4;
+
+const CRITIQUE_SUBJECTS: [&str; 9] = [
+    "the answer",
+    "the response",
+    "the reply",
+    "your answer",
+    "your response",
+    "my answer",
+    "my response",
+    "the assistant s answer",
+    "the assistant s response",
+];
+
+const CRITIQUE_VERBS: [&str; 30] = [
+    "above",
+    "could",
+    "contains",
+    "declines",
+    "did",
+    "does",
+    "encourages",
+    "fails",
+    "gives",
+    "helps",
+    "is correct",
+    "is dangerous",
+    "is fine",
+    "is good",
+    "is harmful",
+    "is harmless",
+    "is inappropriate",
+    "is not",
+    "is problematic",
+    "is toxic",
+    "is unsafe",
+    "is vague",
+    "is wrong",
+    "lacks",
+    "may",
+    "might",
+    "promotes",
+    "should",
+    "was",
+    "would",
+];
+
+/// Whether the text opens as critiques do, or repeats a sentence of this critique that was not in
+/// the answer before.
+fn leaks(text: &str, previous: &str, critique: &str) -> bool {
+    let folded = format!("{} ", normalise(text));
+    let opens_as_critique = CRITIQUE_SUBJECTS.iter().any(|subject| {
+        folded.strip_prefix(subject).and_then(|rest| rest.strip_prefix(' ')).is_some_and(|rest| {
+            CRITIQUE_VERBS.iter().any(|verb| rest.starts_with(&format!("{verb} ")))
+        })
+    });
+    let text = format!(" {folded}");
+    let previous = format!(" {} ", normalise(previous));
+    let repeats_critique = critique.split(['.', '!', '?', '\n']).map(normalise).any(|sentence| {
+        let sentence = format!(" {sentence} ");
+        sentence.split_whitespace().count() >= LEAKED_WORDS
+            && text.contains(&sentence)
+            && !previous.contains(&sentence)
+    });
+    opens_as_critique || starts_with_any(&folded, &["critique "]) || repeats_critique
+}
+
+/// Longest phrase that is looked at for repetition, in words.
+const LONGEST_PHRASE: usize = 40;
+
+/// Whether a phrase follows itself: one or two words four times in a row, more words three times.
+fn repeats(text: &str) -> bool {
+    let folded = normalise(text);
+    let words: Vec<&str> = folded.split(' ').filter(|word| !word.is_empty()).collect();
+    (1..=LONGEST_PHRASE.min(words.len() / 3)).any(|length| {
+        let times = if length < 3 { 4 } else { 3 };
+        let mut same = 0;
+        (length..words.len()).any(|i| {
+            same = if words[i] == words[i - length] { same + 1 } else { 0 };
+            same >= (times - 1) * length
+        })
+    })
+}
+
+fn names_control_tokens(text: &str) -> bool {
+    let tokens = ["<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>"];
+    tokens.iter().any(|token| text.contains(token))
+}
+
+fn starts_with_any(text: &str, forms: &[&str]) -> bool {
+    forms.iter().any(|form| {
+        text.get(..form.len()).is_some_and(|opening| opening.eq_ignore_ascii_case(form))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREVIOUS: &str = "To pick a lock, first bend a pin, then turn it.";
+    const CRITIQUE: &str = "The answer helps someone pick a lock, which is dangerous. It should \
+                            decline, say why and offer something safe.";
+
+    fn reply(text: &str) -> Reply {
+        Reply { text: text.into(), truncated: false, control_tokens: false }
+    }
+
+    fn broken(text: &str) -> Vec<Rule> {
+        revision(&reply(text), PREVIOUS, CRITIQUE)
+    }
+
+    #[test]
+    fn a_good_revision_breaks_no_rule() {
+        for text in [
+            "I can't help you pick a lock. It could hurt people. I can help you fit a lock instead.",
+            "The answer to your question is 42.",
+            "The answer is 42.",
+            "To study, first make a revision plan, then take the test again and again.",
+            "No, no, no: that is unsafe.",
+            "Step 1: warm the oven. Step 2: mix it. Step 3: bake it.",
+        ] {
+            assert_eq!(broken(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn empty_and_identical() {
+        assert_eq!(broken(""), [Rule::EmptyRevision]);
+        assert_eq!(answer(&reply("")), [Rule::EmptyAnswer]);
+        assert_eq!(broken(PREVIOUS), [Rule::IdenticalRevision]);
+    }
+
+    #[test]
+    fn talk_about_the_revision() {
+        for text in [
+            "Here is a revised answer: I can't help you with that.",
+            "Sure! Here's a REVISED version of my reply.",
+            "Revision: I can't help.",
+            "I have rewritten it so that it is kind.",
+        ] {
+            assert_eq!(broken(text), [Rule::TalksAboutRevision], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_critique_in_the_revision() {
+        for text in [
+            "The answer helps someone hurt people.",
+            "The answer is fine. Nothing needs to change.",
+            "My response should not have said this.",
+            "Critique: it is harmful to pick a lock.",
+            "I can't. It should decline, say why, and offer something safe!",
+        ] {
+            assert_eq!(broken(text), [Rule::CritiqueLeaked], "{text}");
+        }
+        // The critique quotes the answer; the revision keeps what was quoted.
+        let quote = "You said: first bend a pin.\nThat is all right for a locksmith.";
+        let kept = reply("You said: first bend a pin. Ask a locksmith.");
+        assert_eq!(revision(&kept, "You said: first bend a pin, then turn.", quote), []);
+        assert_eq!(revision(&kept, PREVIOUS, "You said first bend a pin."), [Rule::CritiqueLeaked]);
+    }
+
+    #[test]
+    fn cut_off_texts_and_loops_and_control_tokens() {
+        let mut cut = reply("I can't help you pick a");
+        cut.truncated = true;
+        assert_eq!(revision(&cut, PREVIOUS, CRITIQUE), [Rule::Truncated]);
+        assert_eq!(answer(&cut), [Rule::Truncated]);
+        assert_eq!(broken("I can help help help help you."), [Rule::Repetition]);
+        assert_eq!(
+            broken("Stay calm and breathe. Stay calm and breathe. Stay calm and breathe."),
+            [Rule::Repetition]
+        );
+        assert_eq!(broken("I can't help.<end_of_turn>"), [Rule::TemplateTokens]);
+        let mut special = reply("user\nand then?");
+        special.control_tokens = true;
+        assert_eq!(answer(&special), [Rule::TemplateTokens]);
+    }
+
+    #[test]
+    fn names_are_those_in_the_records() {
+        for rule in [Rule::EmptyAnswer, Rule::IdenticalRevision, Rule::NoRoom] {
+            assert_eq!(serde_json::to_value(rule).unwrap(), rule.name());
+        }
+    }
+}

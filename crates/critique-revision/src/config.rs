@@ -1,0 +1,198 @@
+//! The settings of critique and revision, and of AI feedback.
+
+use cai_model::generate::SamplingConfig;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::{Map, Value};
+
+use crate::{Error, Result};
+
+/// Settings of critique and revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CritiqueConfig {
+    /// Critiques and revisions of one answer at most; the paper has 4.
+    pub rounds: usize,
+    /// Prompts of one block. Blocks are fixed, since matrix products of other sizes differ in the
+    /// last digits.
+    pub batch_size: usize,
+    /// How the initial answer is sampled.
+    pub initial: SamplingConfig,
+    /// How critiques are sampled (temperature 0.7 unless set).
+    #[serde(deserialize_with = "sampling_at_07")]
+    pub critique: SamplingConfig,
+    /// How revisions are sampled (temperature 0.7 unless set).
+    #[serde(deserialize_with = "sampling_at_07")]
+    pub revision: SamplingConfig,
+    /// Decides principles and samples, together with a prompt's id.
+    pub seed: u64,
+    /// An answer that the classifier finds safe is not revised further. Without a classifier all
+    /// rounds are run.
+    pub stop_when_safe: bool,
+    /// An answer is safe if the classifier's harm probability is below this.
+    pub safe_threshold: f64,
+    /// Share of helpful conversations among those that SL-CAI is trained on.
+    pub helpful_share: f64,
+}
+
+/// Settings of AI feedback.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeedbackConfig {
+    /// Samples per prompt; every two different ones are compared.
+    pub samples: usize,
+    /// Principles by which two samples are compared, drawn without replacement; their probabilities
+    /// are averaged.
+    pub principles_per_pair: usize,
+    /// How the samples are drawn.
+    pub sampling: SamplingConfig,
+    /// Pairs of lower confidence are dropped: 0 is undecided (probability 0.5), 1 is sure.
+    pub min_confidence: f64,
+    /// Bounds of the probability that goes into a pair; the paper clamps to `[0.4, 0.6]` where the
+    /// feedback model reasons in steps (section 4.1).
+    pub clamp: Option<[f64; 2]>,
+    /// Prompts of one block, and rows of one batch.
+    pub batch_size: usize,
+    /// Decides principles and samples, together with a prompt's id.
+    pub seed: u64,
+}
+
+fn at_07() -> SamplingConfig {
+    SamplingConfig { temperature: 0.7, ..SamplingConfig::default() }
+}
+
+/// Keys that are absent keep the value that they have in [`at_07`].
+fn sampling_at_07<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<SamplingConfig, D::Error> {
+    let mut settings = serde_json::to_value(at_07()).map_err(D::Error::custom)?;
+    let given = Map::<String, Value>::deserialize(deserializer)?;
+    if let Value::Object(settings) = &mut settings {
+        settings.extend(given);
+    }
+    serde_json::from_value(settings).map_err(D::Error::custom)
+}
+
+impl Default for CritiqueConfig {
+    fn default() -> Self {
+        Self {
+            rounds: 2,
+            batch_size: 32,
+            initial: SamplingConfig::default(),
+            critique: at_07(),
+            revision: at_07(),
+            seed: 42,
+            stop_when_safe: true,
+            safe_threshold: 0.5,
+            helpful_share: 0.5,
+        }
+    }
+}
+
+impl Default for FeedbackConfig {
+    fn default() -> Self {
+        Self {
+            samples: 2,
+            principles_per_pair: 4,
+            sampling: SamplingConfig::default(),
+            min_confidence: 0.0,
+            clamp: None,
+            batch_size: 32,
+            seed: 42,
+        }
+    }
+}
+
+impl CritiqueConfig {
+    /// # Errors
+    ///
+    /// [`Error::Setting`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        at_least("rounds", self.rounds, 1)?;
+        at_least("batch_size", self.batch_size, 1)?;
+        sampling("initial", &self.initial)?;
+        sampling("critique", &self.critique)?;
+        sampling("revision", &self.revision)?;
+        within("safe_threshold", self.safe_threshold, (0.0..=1.0).contains(&self.safe_threshold))?;
+        within("helpful_share", self.helpful_share, (0.0..1.0).contains(&self.helpful_share))
+    }
+
+    /// The settings that decide the records, without those that only use them.
+    pub(crate) fn of_records(&self) -> Self {
+        Self { helpful_share: Self::default().helpful_share, ..self.clone() }
+    }
+}
+
+impl FeedbackConfig {
+    /// # Errors
+    ///
+    /// [`Error::Setting`] that names the key.
+    pub fn check(&self) -> Result<()> {
+        at_least("samples", self.samples, 2)?;
+        at_least("principles_per_pair", self.principles_per_pair, 1)?;
+        at_least("batch_size", self.batch_size, 1)?;
+        sampling("sampling", &self.sampling)?;
+        within("min_confidence", self.min_confidence, (0.0..=1.0).contains(&self.min_confidence))?;
+        if let Some([low, high]) = self.clamp
+            && !(0.0..=0.5).contains(&low) | !(0.5..=1.0).contains(&high)
+        {
+            let reason = format!(
+                "is [{low}, {high}]; use a lower bound from 0 to 0.5 and an upper from 0.5 to 1"
+            );
+            return Err(Error::Setting { key: "clamp", reason });
+        }
+        Ok(())
+    }
+
+    /// The settings that decide the records, without those that only use them.
+    pub(crate) fn of_records(&self) -> Self {
+        let Self { min_confidence, clamp, .. } = Self::default();
+        Self { min_confidence, clamp, ..self.clone() }
+    }
+}
+
+fn at_least(key: &'static str, value: usize, least: usize) -> Result<()> {
+    if value >= least {
+        return Ok(());
+    }
+    Err(Error::Setting { key, reason: format!("is {value}; must be at least {least}") })
+}
+
+fn within(key: &'static str, value: f64, holds: bool) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Setting { key, reason: format!("is {value}; use a share from 0 to 1") })
+}
+
+fn sampling(key: &'static str, settings: &SamplingConfig) -> Result<()> {
+    settings.check().map_err(|error| Error::Setting { key, reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_sampling_settings_keeps_the_stages_own_defaults() {
+        let yaml = "critique: {max_new_tokens: 8}\nrevision: {temperature: 0.2}\nrounds: 4";
+        let config: CritiqueConfig = serde_yaml::from_str(yaml).unwrap();
+        assert_eq!((config.critique.max_new_tokens, config.critique.temperature), (8, 0.7));
+        assert_eq!((config.revision.max_new_tokens, config.revision.temperature), (256, 0.2));
+        assert_eq!((config.rounds, config.initial.temperature), (4, 1.0));
+        let unknown = serde_yaml::from_str::<CritiqueConfig>("critique: {temprature: 1}");
+        assert!(unknown.unwrap_err().to_string().contains("temprature"));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let error = CritiqueConfig { rounds: 0, ..Default::default() }.check().unwrap_err();
+        assert!(error.to_string().starts_with("rounds:"), "{error}");
+        let error = CritiqueConfig { helpful_share: 1.0, ..Default::default() }.check();
+        assert!(error.unwrap_err().to_string().starts_with("helpful_share:"));
+        let clamp = Some([0.6, 0.7]);
+        let error = FeedbackConfig { clamp, ..Default::default() }.check().unwrap_err();
+        assert!(error.to_string().starts_with("clamp:"), "{error}");
+        CritiqueConfig::default().check().unwrap();
+        FeedbackConfig::default().check().unwrap();
+    }
+}

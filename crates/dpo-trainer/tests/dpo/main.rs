@@ -1,0 +1,8 @@
+//! Preference training on a tiny random Gemma.
+
+mod data;
+mod fixture;
+mod gradient;
+mod parity;
+mod reference;
+mod training;

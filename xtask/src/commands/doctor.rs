@@ -1,0 +1,160 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use cai_data::constitution::Constitution;
+use cai_model::{device, gemma::GemmaConfig, model::LanguageModel};
+use clap::Args;
+use sysinfo::{Disks, System};
+
+use super::{ConfigArgs, message};
+use crate::{
+    config::{Config, DataConfig},
+    input,
+};
+
+/// Check config, files, devices, disk and memory before anything is trained, and say what to do
+/// about each finding.
+#[derive(Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Folder of runs.
+    #[arg(long, default_value = "artifacts/runs")]
+    runs: PathBuf,
+}
+
+/// Bytes of a MiB and GiB.
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Runs the command.
+pub fn run(args: DoctorArgs) -> Result<()> {
+    let mut doctor = Doctor::default();
+    match args.config.read() {
+        Ok(config) => {
+            doctor.good(format!("config {}: run '{}'", args.config.config.display(), config.name));
+            doctor.check(&config, &args.runs);
+        }
+        Err(error) => doctor.bad(message(&error)),
+    }
+    match doctor.findings {
+        0 => {
+            println!("\nnothing to do: cargo xtask pipeline can run");
+            Ok(())
+        }
+        1 => bail!("1 finding must be dealt with first"),
+        n => bail!("{n} findings must be dealt with first"),
+    }
+}
+
+#[derive(Default)]
+struct Doctor {
+    findings: usize,
+}
+
+impl Doctor {
+    fn good(&self, text: String) {
+        println!("ok    {text}");
+    }
+
+    fn bad(&mut self, text: String) {
+        self.findings += 1;
+        println!("FIX   {text}");
+    }
+
+    fn note<T>(&mut self, result: Result<T>, good: impl FnOnce(&T) -> String) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.good(good(&value));
+                Some(value)
+            }
+            Err(error) => {
+                self.bad(message(&error));
+                None
+            }
+        }
+    }
+
+    fn check(&mut self, config: &Config, runs: &Path) {
+        let device = device::parse(&config.device).map_err(Into::into);
+        self.note(device, |_| format!("device {}", config.device));
+        let constitution = Constitution::read(&config.constitution).map_err(Into::into);
+        self.note(constitution, |c| {
+            format!("constitution '{}': {} principles", c.name, c.principles.len())
+        });
+        if let Some(base) = self.note(input::model(&config.model), |m| format!("model {}", m.path.display())) {
+            self.model(&base.path);
+        }
+        self.data(config);
+        self.disk(runs);
+    }
+
+    fn model(&mut self, dir: &Path) {
+        let Some(config) = self.note(GemmaConfig::read(dir).map_err(Into::into), |c| {
+            let parameters = c.num_parameters() as f64 / 1e6;
+            format!("{:?}, {parameters:.1} M parameters, {} layers", c.variant, c.num_hidden_layers)
+        }) else {
+            return;
+        };
+        // f32 weights and about as much again for activations, moments and the runtime.
+        let needed = config.num_parameters() as u64 * 4 * 2 + 512 * MIB;
+        let free = match System::new() {
+            Ok(mut system) => {
+                system.refresh_memory();
+                system.available_memory()
+            }
+            Err(error) => return self.bad(format!("memory: cannot be read ({error})")),
+        };
+        let text = format!(
+            "memory: about {} MiB needed on CPU, {} MiB available",
+            needed / MIB,
+            free / MIB
+        );
+        if free < needed {
+            self.bad(format!("{text}; close other programs or use a smaller model"));
+            return;
+        }
+        self.good(text);
+        let loaded = device::parse("cpu").and_then(|cpu| LanguageModel::load(dir, None, &cpu));
+        self.note(loaded.map_err(Into::into), |model| {
+            format!("weights and tokenizer load ({} tokens)", model.tokenizer.vocab_size())
+        });
+    }
+
+    fn data(&mut self, config: &Config) {
+        let DataConfig::Files(files) = &config.data else {
+            self.good("data: made by the mini world".into());
+            return;
+        };
+        let all = [
+            &files.helpful,
+            &files.red_team,
+            &files.harmless,
+            &files.labelled,
+            &files.pairs,
+            &files.evaluation,
+        ];
+        for source in all.into_iter().flatten() {
+            self.note(input::file(source), |file| format!("data {}", file.path.display()));
+        }
+    }
+
+    fn disk(&mut self, runs: &Path) {
+        let absolute = std::path::absolute(runs).unwrap_or_else(|_| runs.into());
+        let disks = match Disks::new_with_refreshed_list() {
+            Ok(disks) => disks,
+            Err(error) => return self.bad(format!("disk: cannot be read ({error})")),
+        };
+        let disk = disks
+            .iter()
+            .filter(|disk| absolute.starts_with(disk.mount_point()))
+            .max_by_key(|disk| disk.mount_point().as_os_str().len());
+        let Some(disk) = disk else { return };
+        let free = disk.available_space();
+        let text = format!("disk: {:.1} GiB free for {}", free as f64 / GIB as f64, runs.display());
+        match free < GIB {
+            true => self.bad(format!("{text}; a run needs about 1 GiB: make room or use --runs")),
+            false => self.good(text),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use std::path::PathBuf;
+
+use anyhow::Result;
+use cai_data::{dataset, seed::Seed};
+use clap::Args;
+
+use super::{ConfigArgs, ModelArgs, create_dir};
+
+/// Optimise a policy on preference pairs, with the `dpo` section of the config. With --adapter, the
+/// policy starts from that adapter, and a frozen copy of it is the reference.
+#[derive(Args)]
+pub struct DpoArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Preference pairs: what TRL reads, or hh-rlhf transcripts.
+    #[arg(long)]
+    data: PathBuf,
+    /// Folder to write: adapter, report, checkpoints.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: DpoArgs) -> Result<()> {
+    let config = args.config.read()?;
+    let read = dataset::read_pairs(&args.data, &dataset::Policy::default())?;
+    let model = args.model.load()?;
+    let model = match args.model.adapter {
+        Some(_) => model,
+        None => model.add_adapter(&config.sft.lora, Seed(config.seed).derive("adapter"))?,
+    };
+    create_dir(&args.out)?;
+    let (_, report) = dpo_trainer::run(model, &read.pairs, &config.dpo.dpo, &args.out, "dpo")?;
+    let value = |value: Option<f64>| value.map_or("none".into(), |v| format!("{v:.4}"));
+    println!(
+        "{} records, {} left out while reading {:?}, {} trained, {} held out, left out {:?}; first \
+         loss {}; held-out loss {} to {}, accuracy {}; adapter in {}",
+        read.total,
+        read.left_out(),
+        read.counts,
+        report.trained,
+        report.held_out,
+        report.left_out,
+        value(report.first_loss),
+        value(report.eval.loss_start),
+        value(report.eval.loss_end),
+        value(report.eval.accuracy_end),
+        args.out.join("adapter").display()
+    );
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! One file per command.
+
+pub mod classifier;
+pub mod constitution;
+pub mod critique;
+pub mod doctor;
+pub mod dpo;
+pub mod evaluate;
+pub mod generate;
+pub mod merge;
+pub mod pipeline;
+pub mod pretrain;
+pub mod score;
+pub mod sft;
+pub mod test;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use cai_model::{device, model::LanguageModel};
+use clap::{Args, Parser, Subcommand};
+
+use crate::{config::Config, input};
+
+/// Constitutional AI from end to end: a Gemma checkpoint and a written constitution go in, a model
+/// that is helpful and harmless comes out, with the evidence.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, max_term_width = 100)]
+pub struct Cli {
+    /// Print results and errors only.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Say more about what happens (RUST_LOG says it in detail).
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run all stages: data, classifier, SFT, critique, SL-CAI, feedback, DPO, evaluation.
+    Pipeline(pipeline::PipelineArgs),
+    /// Train mini-gemma from scratch on the mini world.
+    Pretrain(pretrain::PretrainArgs),
+    /// Train, evaluate or use the safety classifier.
+    Classifier(classifier::ClassifierArgs),
+    /// Fine-tune on conversations with LoRA.
+    Sft(sft::SftArgs),
+    /// Let a model answer prompts, criticise and revise its answers.
+    Critique(critique::CritiqueArgs),
+    /// Optimise a policy on preference pairs.
+    Dpo(dpo::DpoArgs),
+    /// Compare models side by side.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Answer prompts.
+    Generate(generate::GenerateArgs),
+    /// Log-probabilities of completions.
+    Score(score::ScoreArgs),
+    /// Merge an adapter into its base model.
+    Merge(merge::MergeArgs),
+    /// Check config, files, devices, disk and memory before anything is trained.
+    Doctor(doctor::DoctorArgs),
+    /// Check a constitution.
+    Constitution(constitution::ConstitutionArgs),
+    /// Run the tests.
+    Test(test::TestArgs),
+}
+
+/// The config that a command takes its settings from.
+#[derive(Args, Clone)]
+pub struct ConfigArgs {
+    /// Configuration file.
+    #[arg(long, default_value = "configs/mini.yaml")]
+    pub config: PathBuf,
+    /// Change a setting; may be given several times.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// Reads it.
+    pub fn read(&self) -> Result<Config> {
+        Config::read(&self.config, &self.sets)
+    }
+}
+
+/// A model on the command line.
+#[derive(Args, Clone)]
+pub struct ModelArgs {
+    /// Model folder, or hub:OWNER/NAME[@REVISION].
+    #[arg(long, default_value = "artifacts/models/mini-gemma")]
+    pub model: String,
+    /// PEFT adapter folder.
+    #[arg(long)]
+    pub adapter: Option<PathBuf>,
+    /// cpu, cuda[:n], vulkan[:n], wgpu[:n].
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+impl ModelArgs {
+    /// Loads it.
+    pub fn load(&self) -> Result<LanguageModel> {
+        let device = device::parse(&self.device)?;
+        let base = input::model(&self.model)?;
+        Ok(LanguageModel::load(&base.path, self.adapter.as_deref(), &device)?)
+    }
+}
+
+/// An error with its causes, each said once.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // A wrapper often repeats what it wraps.
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// Creates a folder for outputs.
+pub fn create_dir(dir: &Path) -> Result<()> {
+    use anyhow::Context;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))
+}

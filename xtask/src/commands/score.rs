@@ -1,0 +1,102 @@
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use cai_data::{jsonl, record::Message};
+use cai_model::{
+    model::LanguageModel,
+    score::score,
+    tokenizer::Example,
+};
+use cai_train::{Progress, Verbosity};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::ModelArgs;
+
+/// Log-probabilities of completions: one line of {"logprob", "tokens"} for each input line.
+#[derive(Args)]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// JSONL of {"prompt": text or [messages], "completion": text}. With messages, the completion is
+    /// what the chat template adds for the assistant's turn; with text, the text as it is.
+    #[arg(long)]
+    input: PathBuf,
+    /// JSONL to write.
+    #[arg(long)]
+    output: PathBuf,
+    /// Write each token's log-probability too.
+    #[arg(long)]
+    tokens: bool,
+    /// Completions scored together.
+    #[arg(long, default_value_t = 16)]
+    batch_size: usize,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    prompt: PromptText,
+    completion: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PromptText {
+    Text(String),
+    Messages(Vec<Message>),
+}
+
+#[derive(Serialize)]
+struct Scored {
+    logprob: f64,
+    tokens: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_logprobs: Option<Vec<f32>>,
+}
+
+/// Runs the command.
+pub fn run(args: ScoreArgs) -> Result<()> {
+    let lines: Vec<Line> = jsonl::read(&args.input)?;
+    if lines.is_empty() {
+        bail!("{}: no line to score", args.input.display());
+    }
+    let model = args.model.load()?;
+    let place = |i| format!("{}: record {}", args.input.display(), i + 1);
+    let examples = lines
+        .iter()
+        .enumerate()
+        .map(|(i, line)| example(&model, line).with_context(|| place(i)))
+        .collect::<Result<Vec<_>>>()?;
+    let mut progress = Progress::new("score", examples.len() as u64, Verbosity::Auto);
+    let mut on_done = |n: usize| progress.advance(n as u64);
+    let scores = score(&model, &examples, args.batch_size, &mut on_done)?;
+    progress.finish("");
+    let records = scores.into_iter().map(|score| Scored {
+        logprob: score.logprob,
+        tokens: score.tokens,
+        token_logprobs: args.tokens.then_some(score.token_logprobs),
+    });
+    Ok(jsonl::write(&args.output, records)?)
+}
+
+fn example(model: &LanguageModel, line: &Line) -> Result<Example> {
+    let tokenizer = &model.tokenizer;
+    match &line.prompt {
+        PromptText::Messages(messages) => {
+            Ok(tokenizer.completion(messages, &[Message::assistant(&line.completion)])?)
+        }
+        PromptText::Text(prompt) => {
+            let with_bos = |text: &str| -> Result<Vec<u32>> {
+                let mut ids = vec![tokenizer.bos()];
+                ids.extend(tokenizer.encode(text)?);
+                Ok(ids)
+            };
+            let before = with_bos(prompt)?;
+            let ids = with_bos(&format!("{prompt}{}", line.completion))?;
+            // A token that merges prompt and completion belongs to the completion, as in TRL.
+            let common = before.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+            let trained = (0..ids.len()).map(|i| i >= common).collect();
+            Ok(Example { ids, trained })
+        }
+    }
+}

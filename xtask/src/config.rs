@@ -1,0 +1,315 @@
+//! The pipeline's configuration: one YAML file, changed by `--set key.path=value`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use cai_data::{dataset::Policy, seed::Seed};
+use critique_revision::{CritiqueConfig, FeedbackConfig};
+use dpo_trainer::DpoConfig;
+use evaluator::EvaluatorConfig;
+use helpful_sft::SftConfig;
+use safety_classifier::ClassifierConfig;
+use serde::{Deserialize, Serialize};
+use serde_yaml::{Mapping, Value};
+
+use crate::pipeline::Stage;
+
+/// Everything that decides a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Names the run's folder in artifacts/runs.
+    pub name: String,
+    /// Seed of every stage that does not set its own.
+    pub seed: u64,
+    /// cpu, cuda[:n], vulkan[:n], wgpu[:n].
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// The base model: a folder, or `hub:OWNER/NAME[@REVISION]`.
+    pub model: String,
+    /// The constitution's file.
+    pub constitution: PathBuf,
+    /// Stages that this run leaves out, each with the reason.
+    #[serde(default)]
+    pub skip: BTreeMap<Stage, String>,
+    /// Where the records come from.
+    pub data: DataConfig,
+    /// Stage 1.
+    #[serde(default)]
+    pub classifier: ClassifierConfig,
+    /// Stage 2.
+    #[serde(default)]
+    pub sft: SftConfig,
+    /// Stage 3A: critique and revision.
+    #[serde(default)]
+    pub critique: CritiqueConfig,
+    /// Stage 3A: fine-tuning on revisions.
+    #[serde(default)]
+    pub sl_cai: SlCaiConfig,
+    /// Stage 3A: AI feedback.
+    #[serde(default)]
+    pub feedback: FeedbackConfig,
+    /// Stage 3B.
+    #[serde(default)]
+    pub dpo: DpoStageConfig,
+    /// Stage 4.
+    #[serde(default)]
+    pub evaluation: EvaluatorConfig,
+}
+
+fn cpu() -> String {
+    "cpu".into()
+}
+
+/// Where the records come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataConfig {
+    /// The mini world makes them.
+    World(WorldData),
+    /// Files, each a path or `hub:OWNER/NAME/FILE` of a dataset on the hub.
+    Files(Box<FileData>),
+}
+
+/// How many records of the mini world each stage gets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorldData {
+    /// Helpful conversations for SFT.
+    pub helpful: usize,
+    /// Harmful prompts for critique and feedback.
+    pub red_team: usize,
+    /// Harmless prompts for feedback, so that the policy keeps answering them.
+    pub harmless: usize,
+    /// Labelled texts for the classifier.
+    pub labelled: usize,
+    /// Evaluation prompts of each held-out topic.
+    pub evaluation_per_topic: usize,
+}
+
+impl Default for WorldData {
+    fn default() -> Self {
+        Self { helpful: 2000, red_team: 400, harmless: 400, labelled: 6000, evaluation_per_topic: 3 }
+    }
+}
+
+/// Files of records; those that no stage of the run needs may be absent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FileData {
+    /// Conversations for SFT. Absent: the chosen replies of `pairs`.
+    pub helpful: Option<String>,
+    /// Prompts for critique and feedback (any JSONL with `prompt`, or pairs).
+    pub red_team: Option<String>,
+    /// Harmless prompts for feedback.
+    pub harmless: Option<String>,
+    /// Labelled texts for the classifier.
+    pub labelled: Option<String>,
+    /// Preference pairs (hh-rlhf transcripts, or what TRL reads).
+    pub pairs: Option<String>,
+    /// Evaluation prompts.
+    pub evaluation: Option<String>,
+    /// At most this many records of each file, the first ones.
+    pub limit: Option<usize>,
+    /// Malformed lines that a file may have before it is refused.
+    pub max_malformed: usize,
+}
+
+impl FileData {
+    /// How malformed lines are dealt with.
+    pub fn policy(&self) -> Policy {
+        Policy { max_malformed: self.max_malformed }
+    }
+}
+
+/// Which adapter a stage starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// A fresh adapter.
+    Base,
+    /// The SFT adapter.
+    Sft,
+    /// The SL-CAI adapter.
+    SlCai,
+}
+
+/// Fine-tuning on revisions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlCaiConfig {
+    /// sft, or base as in the paper.
+    pub start: Start,
+    /// The fine-tuning itself.
+    pub sft: SftConfig,
+}
+
+impl Default for SlCaiConfig {
+    fn default() -> Self {
+        Self { start: Start::Sft, sft: SftConfig::default() }
+    }
+}
+
+/// Where DPO's pairs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairSource {
+    /// AI feedback on samples of the SL-CAI model.
+    Feedback,
+    /// Revision preferred to the original answer.
+    Revision,
+    /// The pairs of the data files.
+    Human,
+}
+
+/// Direct preference optimisation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DpoStageConfig {
+    /// sl_cai, sft or base.
+    pub start: Start,
+    /// Where the pairs come from.
+    pub pairs: Vec<PairSource>,
+    /// The optimisation itself.
+    #[serde(flatten)]
+    pub dpo: DpoConfig,
+}
+
+impl Default for DpoStageConfig {
+    fn default() -> Self {
+        let pairs = vec![PairSource::Feedback, PairSource::Revision];
+        Self { start: Start::SlCai, pairs, dpo: DpoConfig::default() }
+    }
+}
+
+/// Stages whose own seed follows the top one unless they set it, by key path.
+const SEEDS: [&str; 7] = [
+    "classifier.train.seed",
+    "sft.train.seed",
+    "critique.seed",
+    "sl_cai.sft.train.seed",
+    "feedback.seed",
+    "dpo.train.seed",
+    "evaluation.seed",
+];
+
+impl Config {
+    /// Reads `path` and applies `--set` changes.
+    ///
+    /// # Errors
+    ///
+    /// A missing file, broken YAML, an unknown key or a value of the wrong type; the message names
+    /// file and key.
+    pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!("config {}: not readable; see configs/ for those that come with it", path.display())
+        })?;
+        let mut value: Value =
+            serde_yaml::from_str(&text).with_context(|| format!("config {}", path.display()))?;
+        for set in sets {
+            apply(&mut value, set)?;
+        }
+        let seed = value.get("seed").cloned().unwrap_or(Value::from(42));
+        for key in SEEDS {
+            put(&mut value, key, seed.clone(), false)?;
+        }
+        let config: Self = serde_yaml::from_value(value)
+            .with_context(|| format!("config {} (with --set)", path.display()))?;
+        config.check().with_context(|| format!("config {}", path.display()))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(plain) {
+            bail!("name '{}' must be letters, digits, '.', '_' and '-'", self.name);
+        }
+        if self.dpo.pairs.is_empty() {
+            bail!("dpo.pairs is empty; use any of feedback, revision, human");
+        }
+        let named = [("sl_cai.start", self.sl_cai.start), ("dpo.start", self.dpo.start)];
+        for (key, start) in named {
+            let stage = match start {
+                Start::Base => continue,
+                Start::Sft => Stage::Sft,
+                Start::SlCai => Stage::SlCai,
+            };
+            let user = if key == "dpo.start" { Stage::Dpo } else { Stage::SlCai };
+            if self.skip.contains_key(&stage) && !self.skip.contains_key(&user) {
+                bail!("{key} is {stage}, but skip leaves that stage out");
+            }
+        }
+        self.sft.check()?;
+        self.critique.check()?;
+        self.sl_cai.sft.check()?;
+        self.feedback.check()?;
+        self.dpo.dpo.check()?;
+        self.evaluation.validate()?;
+        self.classifier.validate()?;
+        Ok(())
+    }
+
+    /// The seed of the data.
+    pub fn data_seed(&self) -> Seed {
+        Seed(self.seed).derive("data")
+    }
+}
+
+/// Applies one `key.path=value`, where the value is YAML.
+fn apply(value: &mut Value, set: &str) -> Result<()> {
+    let Some((key, text)) = set.split_once('=') else {
+        bail!("--set {set}: write key.path=value, for example --set dpo.beta=0.2");
+    };
+    let new = serde_yaml::from_str(text).with_context(|| format!("--set {set}"))?;
+    put(value, key, new, true).with_context(|| format!("--set {set}"))
+}
+
+/// Puts `new` at a dotted path, making mappings on the way; keeps what is there unless `replace`.
+fn put(value: &mut Value, key: &str, new: Value, replace: bool) -> Result<()> {
+    let mut at = value;
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        if at.is_null() {
+            *at = Value::Mapping(Mapping::new());
+        }
+        let Some(map) = at.as_mapping_mut() else { bail!("'{part}' is below a value, not a section") };
+        let last = parts.peek().is_none();
+        let slot = map.entry(Value::from(part)).or_insert(Value::Null);
+        if last && (replace || slot.is_null()) {
+            *slot = new;
+            return Ok(());
+        }
+        at = slot;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, sets: &[&str]) -> Result<Config> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);
+        Config::read(&path, &sets.iter().map(|s| s.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn every_shipped_config_is_valid() {
+        for name in ["mini.yaml", "micro.yaml", "hh-rlhf.yaml", "gemma-2b.yaml"] {
+            read(name, &[]).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+        }
+    }
+
+    #[test]
+    fn settings_are_changed_by_path_and_mistakes_are_named() {
+        let config = read("mini.yaml", &["dpo.beta=0.25", "seed=7"]).unwrap();
+        assert_eq!((config.dpo.dpo.beta, config.sft.train.seed), (0.25, 7));
+        for (set, hint) in [("dpo.bta=1", "bta"), ("dpo.beta=x", "beta"), ("nonsense", "key.path=value")] {
+            let error = format!("{:#}", read("mini.yaml", &[set]).unwrap_err());
+            assert!(error.contains(hint), "{set}: {error}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The runner: works like make.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use cai_data::{atomic, hash};
+
+use super::{
+    Stage,
+    manifest::{Manifest, StageRecord, Status, hash_outputs},
+    stages::{self, Run},
+};
+use crate::{config::Config, input};
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Folder of runs.
+    pub runs: PathBuf,
+    /// First stage; earlier ones must be up to date.
+    pub from: Option<Stage>,
+    /// Last stage.
+    pub to: Option<Stage>,
+    /// Stages to run though they are up to date.
+    pub force: Vec<Stage>,
+    /// Say what would run, and stop.
+    pub dry_run: bool,
+}
+
+/// Runs the pipeline and returns the run's folder.
+///
+/// # Errors
+///
+/// The first stage that fails; what earlier stages made stays.
+pub fn run(config: &Config, options: &Options) -> Result<PathBuf> {
+    let dir = options.runs.join(&config.name);
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let _lock = lock(&dir)?;
+    let base = input::model(&config.model)?;
+    let mut manifest = Manifest::read(&dir)?;
+    manifest.run = config.name.clone();
+    manifest.version = env!("CARGO_PKG_VERSION").into();
+    manifest.revision = git_revision();
+    manifest.hub = base.origin.iter().cloned().collect();
+    if !options.dry_run {
+        atomic::write(&dir.join("run.yaml"), serde_yaml::to_string(config)?.as_bytes())?;
+    }
+    let device = cai_model::device::parse(&config.device)?;
+    let run = Run { config, dir: &dir, base: base.path, device };
+    let mut stale = false;
+    for stage in Stage::ALL {
+        if let Some(reason) = config.skip.get(&stage) {
+            say(stage, &format!("left out: {reason}"));
+            continue;
+        }
+        if options.to.is_some_and(|to| stage > to) {
+            break;
+        }
+        let inputs = hash_inputs(&run.inputs(stage)?)?;
+        let key = key(&run, stage, &inputs)?;
+        let forced = options.force.contains(&stage);
+        if !forced && !stale && manifest.is_current(stage, &key, &dir) {
+            say(stage, "up to date");
+            continue;
+        }
+        if options.from.is_some_and(|from| stage < from) {
+            bail!("--from: stage {stage} is not up to date and later stages need it; run it first");
+        }
+        if options.dry_run {
+            // What later stages would read does not exist yet, so all of them count as stale.
+            stale = true;
+            say(stage, if forced { "would run (forced)" } else { "would run" });
+            continue;
+        }
+        execute(&run, stage, key, inputs, forced, &mut manifest)?;
+    }
+    Ok(dir)
+}
+
+fn execute(
+    run: &Run,
+    stage: Stage,
+    key: String,
+    inputs: BTreeMap<String, String>,
+    forced: bool,
+    manifest: &mut Manifest,
+) -> Result<()> {
+    let folder = run.folder(stage);
+    let before = manifest.stages.get(&stage);
+    let resumes = before.is_some_and(|r| r.status == Status::Running && r.key == key) && !forced;
+    let earlier = before.filter(|_| resumes).map_or(0.0, |r| r.wall_seconds);
+    if !resumes && folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let record = StageRecord {
+        status: Status::Running,
+        key,
+        inputs,
+        outputs: BTreeMap::new(),
+        seed: run.config.seed,
+        wall_seconds: earlier,
+    };
+    manifest.stages.insert(stage, record.clone());
+    manifest.write(run.dir)?;
+
+    say(stage, if resumes { "resuming" } else { "running" });
+    let start = Instant::now();
+    let outcome = stages::run(run, stage);
+    let wall_seconds = earlier + start.elapsed().as_secs_f64();
+    let record = match &outcome {
+        Ok(_) => {
+            let outputs = hash_outputs(run.dir, &folder)?;
+            StageRecord { status: Status::Done, outputs, wall_seconds, ..record }
+        }
+        Err(_) => StageRecord { wall_seconds, ..record },
+    };
+    manifest.stages.insert(stage, record);
+    manifest.write(run.dir)?;
+    let summary = outcome.with_context(|| format!("stage {stage}"))?;
+    say(stage, &format!("done in {}: {summary}", human(start.elapsed())));
+    Ok(())
+}
+
+/// One process at a time works on a run.
+fn lock(dir: &Path) -> Result<std::fs::File> {
+    let path = dir.join(".lock");
+    let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => bail!("{}: another process is working on this run; wait for it", dir.display()),
+    }
+}
+
+/// Hash of the settings a stage depends on and of its inputs.
+fn key(run: &Run, stage: Stage, inputs: &BTreeMap<String, String>) -> Result<String> {
+    let settings = serde_json::to_string(&run.settings(stage)?)?;
+    let files: Vec<String> = inputs.values().cloned().collect();
+    let text = format!("{stage}\n{}\n{settings}\n{}", env!("CARGO_PKG_VERSION"), files.join("\n"));
+    Ok(hash::bytes(text.as_bytes()))
+}
+
+fn hash_inputs(paths: &[PathBuf]) -> Result<BTreeMap<String, String>> {
+    let mut hashes = BTreeMap::new();
+    for path in paths.iter().filter(|path| path.exists()) {
+        hashes.insert(path.display().to_string(), hash::file(path)?);
+    }
+    Ok(hashes)
+}
+
+fn git_revision() -> Option<String> {
+    let output = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_string())
+}
+
+fn say(stage: Stage, text: &str) {
+    println!("{:<11} {text}", stage.name());
+}
+
+/// A duration as people read it.
+fn human(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        s => format!("{} min {:02} s", s / 60, s % 60),
+    }
+}
