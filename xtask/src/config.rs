@@ -5,17 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, bail};
 use cai_data::{dataset::Policy, seed::Seed};
 use critique_revision::{CritiqueConfig, FeedbackConfig};
 use dpo_trainer::DpoConfig;
 use evaluator::EvaluatorConfig;
 use helpful_sft::SftConfig;
 use safety_classifier::ClassifierConfig;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_yaml::{Mapping, Value};
 
 use crate::pipeline::Stage;
+
+type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
 
 /// Everything that decides a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,6 +38,7 @@ pub struct Config {
     #[serde(default)]
     pub skip: BTreeMap<Stage, String>,
     /// Where the records come from.
+    #[serde(with = "serde_yaml::with::singleton_map")]
     pub data: DataConfig,
     /// Stage 1.
     #[serde(default)]
@@ -92,7 +95,13 @@ pub struct WorldData {
 
 impl Default for WorldData {
     fn default() -> Self {
-        Self { helpful: 2000, red_team: 400, harmless: 400, labelled: 6000, evaluation_per_topic: 3 }
+        Self {
+            helpful: 2000,
+            red_team: 400,
+            harmless: 400,
+            labelled: 6000,
+            evaluation_per_topic: 3,
+        }
     }
 }
 
@@ -166,8 +175,7 @@ pub enum PairSource {
 }
 
 /// Direct preference optimisation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Serialize)]
 pub struct DpoStageConfig {
     /// sl_cai, sft or base.
     pub start: Start,
@@ -176,6 +184,26 @@ pub struct DpoStageConfig {
     /// The optimisation itself.
     #[serde(flatten)]
     pub dpo: DpoConfig,
+}
+
+impl<'de> Deserialize<'de> for DpoStageConfig {
+    /// By hand, because serde's `flatten` would let unknown keys pass.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut given = Mapping::deserialize(deserializer)?;
+        let default = Self::default();
+        let error = |error| D::Error::custom(error);
+        Ok(Self {
+            start: match given.remove("start") {
+                Some(start) => serde_yaml::from_value(start).map_err(error)?,
+                None => default.start,
+            },
+            pairs: match given.remove("pairs") {
+                Some(pairs) => serde_yaml::from_value(pairs).map_err(error)?,
+                None => default.pairs,
+            },
+            dpo: serde_yaml::from_value(Value::Mapping(given)).map_err(error)?,
+        })
+    }
 }
 
 impl Default for DpoStageConfig {
@@ -205,7 +233,10 @@ impl Config {
     /// file and key.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| {
-            format!("config {}: not readable; see configs/ for those that come with it", path.display())
+            format!(
+                "config {}: not readable; see configs/ for those that come with it",
+                path.display()
+            )
         })?;
         let mut value: Value =
             serde_yaml::from_str(&text).with_context(|| format!("config {}", path.display()))?;
@@ -275,7 +306,9 @@ fn put(value: &mut Value, key: &str, new: Value, replace: bool) -> Result<()> {
         if at.is_null() {
             *at = Value::Mapping(Mapping::new());
         }
-        let Some(map) = at.as_mapping_mut() else { bail!("'{part}' is below a value, not a section") };
+        let Some(map) = at.as_mapping_mut() else {
+            bail!("'{part}' is below a value, not a section")
+        };
         let last = parts.peek().is_none();
         let slot = map.entry(Value::from(part)).or_insert(Value::Null);
         if last && (replace || slot.is_null()) {
@@ -307,7 +340,9 @@ mod tests {
     fn settings_are_changed_by_path_and_mistakes_are_named() {
         let config = read("mini.yaml", &["dpo.beta=0.25", "seed=7"]).unwrap();
         assert_eq!((config.dpo.dpo.beta, config.sft.train.seed), (0.25, 7));
-        for (set, hint) in [("dpo.bta=1", "bta"), ("dpo.beta=x", "beta"), ("nonsense", "key.path=value")] {
+        for (set, hint) in
+            [("dpo.bta=1", "bta"), ("dpo.beta=x", "beta"), ("nonsense", "key.path=value")]
+        {
             let error = format!("{:#}", read("mini.yaml", &[set]).unwrap_err());
             assert!(error.contains(hint), "{set}: {error}");
         }

@@ -48,8 +48,8 @@ pub fn file(source: &str) -> Result<Input> {
         }
         return Ok(Input { path, origin: None });
     };
-    let (repo, file) = split_address(address)
-        .with_context(|| format!("{source}: write hub:OWNER/NAME/FILE"))?;
+    let (repo, file) =
+        split_address(address).with_context(|| format!("{source}: write hub:OWNER/NAME/FILE"))?;
     let (path, commit) = fetch_dataset(repo, None, file)?;
     Ok(Input { path, origin: Some(format!("hub:{repo}@{commit}/{file}")) })
 }

@@ -27,10 +27,7 @@ fn main() -> cai_data::Result<()> {
         for message in &record.messages {
             vocabulary.extend(message.content.split_whitespace().map(str::to_owned));
         }
-        samples
-            .entry(record.kind)
-            .or_default()
-            .push(record.messages);
+        samples.entry(record.kind).or_default().push(record.messages);
     }
     for (kind, records) in &samples {
         let words: usize = records.iter().flatten().map(|m| words(&m.content)).sum();
@@ -44,20 +41,11 @@ fn main() -> cai_data::Result<()> {
     println!("\n{} different words, with punctuation", vocabulary.len());
 
     println!("\n== helpful");
-    world
-        .helpful(6, Seed(1))
-        .iter()
-        .for_each(|record| print(&record.messages));
+    world.helpful(6, Seed(1)).iter().for_each(|record| print(&record.messages));
     println!("\n== red team");
-    world
-        .red_team(6, Seed(1))
-        .iter()
-        .for_each(|record| print(&record.prompt));
+    world.red_team(6, Seed(1)).iter().for_each(|record| print(&record.prompt));
     println!("\n== harmless");
-    world
-        .harmless(6, Seed(1))
-        .iter()
-        .for_each(|record| print(&record.prompt));
+    world.harmless(6, Seed(1)).iter().for_each(|record| print(&record.prompt));
     println!("\n== labelled");
     for record in world.labelled(20, Seed(1)) {
         println!("{}: {} {:?}", record.label, record.text, record.group);
@@ -65,20 +53,13 @@ fn main() -> cai_data::Result<()> {
     println!("\n== evaluation");
     for record in world.evaluation(1, Seed(1)).iter().step_by(4) {
         print(&record.prompt);
-        println!(
-            "  ({:?}) {}",
-            record.category,
-            record.reference.as_deref().unwrap_or_default()
-        );
+        println!("  ({:?}) {}", record.category, record.reference.as_deref().unwrap_or_default());
     }
     Ok(())
 }
 
 fn print(messages: &[Message]) {
-    let turns: Vec<&str> = messages
-        .iter()
-        .map(|message| message.content.as_str())
-        .collect();
+    let turns: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
     println!("- {}", turns.join("\n  | "));
 }
 

@@ -25,10 +25,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// [`Error::Write`], or [`Error::NotJson`] for a map whose keys are not strings; an earlier file at
 /// `path` is then unchanged.
 pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(value).map_err(|source| Error::NotJson {
-        path: path.to_owned(),
-        source,
-    })?;
+    let mut json = serde_json::to_vec_pretty(value)
+        .map_err(|source| Error::NotJson { path: path.to_owned(), source })?;
     json.push(b'\n');
     write(path, &json)
 }
@@ -66,12 +64,7 @@ impl AtomicFile {
         // that has no locks) nothing is wrong but that leftovers may stay.
         let _ = file.try_lock();
         let writer = BufWriter::with_capacity(1 << 16, file);
-        Ok(AtomicFile {
-            path: path.to_owned(),
-            temporary,
-            writer,
-            committed: false,
-        })
+        Ok(AtomicFile { path: path.to_owned(), temporary, writer, committed: false })
     }
 
     /// Where the file will be.
@@ -130,11 +123,7 @@ fn folder_of(path: &Path) -> &Path {
 /// Differs between processes and between calls.
 fn unique() -> String {
     static CALLS: AtomicU64 = AtomicU64::new(0);
-    format!(
-        "{}-{}",
-        std::process::id(),
-        CALLS.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("{}-{}", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Removes temporary files of the same target whose writer has died: nobody holds their lock.
@@ -145,9 +134,7 @@ fn remove_stale(folder: &Path, prefix: &str) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let Some(middle) = name
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_suffix(".tmp"))
+        let Some(middle) = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".tmp"))
         else {
             continue;
         };
@@ -222,10 +209,7 @@ mod tests {
     fn a_full_disk_is_named() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let message = Error::write(Path::new("runs/a.jsonl"))(full).to_string();
-        assert!(
-            message.contains("runs/a.jsonl") && message.contains("no space left"),
-            "{message}"
-        );
+        assert!(message.contains("runs/a.jsonl") && message.contains("no space left"), "{message}");
     }
 
     #[test]

@@ -73,9 +73,7 @@ impl Constitution {
     /// As [`Constitution::read`].
     pub fn parse(text: &str, place: &str) -> Result<Self> {
         let constitution: Constitution = serde_yaml::from_str(text).map_err(|error| {
-            let line = error
-                .location()
-                .map_or(String::new(), |at| format!(":{}", at.line()));
+            let line = error.location().map_or(String::new(), |at| format!(":{}", at.line()));
             Error::Invalid {
                 place: format!("{place}{line}"),
                 reason: format!("{error}; mend the constitution there"),
@@ -87,10 +85,7 @@ impl Constitution {
 
     fn check(&self, place: &str) -> Result<()> {
         let invalid = |key: &str, reason: &str| {
-            Err(Error::Invalid {
-                place: format!("{place}: {key}"),
-                reason: reason.to_owned(),
-            })
+            Err(Error::Invalid { place: format!("{place}: {key}"), reason: reason.to_owned() })
         };
         if self.name.trim().is_empty() {
             return invalid("name", "is empty; give the constitution a name");
@@ -112,10 +107,7 @@ impl Constitution {
                 }
             }
             if !ids.insert(&principle.id) {
-                let reason = format!(
-                    "{} is used twice; give each principle its own",
-                    principle.id
-                );
+                let reason = format!("{} is used twice; give each principle its own", principle.id);
                 return invalid(&key("id"), &reason);
             }
             if !(principle.weight.is_finite() && principle.weight > 0.0) {
@@ -132,11 +124,7 @@ impl Constitution {
     ///
     /// Without principles; a constitution that was read has at least one.
     pub fn sample(&self, seed: Seed) -> &Principle {
-        let total: f64 = self
-            .principles
-            .iter()
-            .map(|principle| principle.weight)
-            .sum();
+        let total: f64 = self.principles.iter().map(|principle| principle.weight).sum();
         let mut roll = seed.rng().random::<f64>() * total;
         let last = self.principles.len() - 1;
         for principle in &self.principles[..last] {
@@ -167,13 +155,8 @@ mod tests {
     #[test]
     fn the_shipped_constitution_is_whole_and_brief() {
         let constitution = Constitution::parse(SHIPPED, "constitution.yaml").unwrap();
-        let count = |category| {
-            constitution
-                .principles
-                .iter()
-                .filter(|p| p.category == category)
-                .count()
-        };
+        let count =
+            |category| constitution.principles.iter().filter(|p| p.category == category).count();
         assert_eq!(count(Category::HarmPrevention), 9);
         assert_eq!(count(Category::Truthfulness), 4);
         assert_eq!(count(Category::Helpfulness), 4);

@@ -69,10 +69,7 @@ fn read<T>(path: &Path, parse: impl Fn(Record) -> Parsed<T>) -> Result<Vec<T>> {
         })?);
     }
     if values.is_empty() {
-        return Err(Error::Empty {
-            path: path.to_owned(),
-            found: "it has no lines".into(),
-        });
+        return Err(Error::Empty { path: path.to_owned(), found: "it has no lines".into() });
     }
     Ok(values)
 }
@@ -86,7 +83,7 @@ fn conversation(mut record: Record) -> Parsed<Conversation> {
             let completion = take(&mut record, "completion")?;
             let (Some(prompt), Some(completion)) = (prompt, completion) else {
                 return Err(
-                    "neither `messages` nor both `prompt` and `completion` are there".into(),
+                    "neither `messages` nor both `prompt` and `completion` are there".into()
                 );
             };
             [prompt.by(Message::user), completion.by(Message::assistant)].concat()
@@ -94,10 +91,7 @@ fn conversation(mut record: Record) -> Parsed<Conversation> {
     };
     match conversation_fault(&messages) {
         Some(fault) => Err(fault.into()),
-        None => Ok(Conversation {
-            messages,
-            extra: record,
-        }),
+        None => Ok(Conversation { messages, extra: record }),
     }
 }
 
@@ -106,10 +100,7 @@ fn prompt(mut record: Record) -> Parsed<Prompt> {
     let prompt = prompt.by(Message::user);
     match prompt_fault(&prompt) {
         Some(fault) => Err(fault.into()),
-        None => Ok(Prompt {
-            prompt,
-            extra: record,
-        }),
+        None => Ok(Prompt { prompt, extra: record }),
     }
 }
 
@@ -162,10 +153,7 @@ fn pair_fields(record: &mut Record) -> Parsed<PairFields> {
         chosen_probability: number(record, "chosen_probability")?,
         weight: number(record, "weight")?,
     };
-    if fields
-        .chosen_probability
-        .is_some_and(|p| !(0.0..=1.0).contains(&p))
-    {
+    if fields.chosen_probability.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
         return Err("field `chosen_probability` must be a number from 0 to 1".into());
     }
     if fields.weight.is_some_and(|weight| weight < 0.0) {
@@ -197,9 +185,7 @@ fn take(record: &mut Record, name: &str) -> Parsed<Option<Turns>> {
         Some(list @ Value::Array(_)) => serde_json::from_value(list)
             .map(|messages| Some(Turns::Messages(messages)))
             .map_err(|error| format!("field `{name}`: {error}")),
-        Some(_) => Err(format!(
-            "field `{name}` must be a text or a list of messages"
-        )),
+        Some(_) => Err(format!("field `{name}` must be a text or a list of messages")),
     }
 }
 
@@ -251,30 +237,15 @@ mod tests {
             (r#"{"messages":[]}"#, "last turn must be"),
             (r#"{"prompt":"Hi","completion":" "}"#, "is empty"),
             (r#"{"prompt":"","completion":"Hello."}"#, "a turn is empty"),
-            (
-                r#"{"messages":[{"role":"assistant","content":"Hello."}]}"#,
-                "first turn must be",
-            ),
-            (
-                r#"{"messages":[{"role":"system","content":"x"}]}"#,
-                "unknown variant `system`",
-            ),
-            (
-                r#"{"prompt":7,"completion":"x"}"#,
-                "`prompt` must be a text or a list",
-            ),
+            (r#"{"messages":[{"role":"assistant","content":"Hello."}]}"#, "first turn must be"),
+            (r#"{"messages":[{"role":"system","content":"x"}]}"#, "unknown variant `system`"),
+            (r#"{"prompt":7,"completion":"x"}"#, "`prompt` must be a text or a list"),
         ] {
             let error = with_file(&format!("\n{text}"), read_conversations).unwrap_err();
             let error = error.to_string();
-            assert!(
-                error.contains("data.jsonl:2: ") && error.contains(part),
-                "{error}"
-            );
+            assert!(error.contains("data.jsonl:2: ") && error.contains(part), "{error}");
         }
-        assert!(matches!(
-            with_file("\n", read_conversations),
-            Err(Error::Empty { .. })
-        ));
+        assert!(matches!(with_file("\n", read_conversations), Err(Error::Empty { .. })));
     }
 
     #[test]
@@ -320,14 +291,8 @@ mod tests {
     #[test]
     fn fields_that_make_no_pair_are_malformed() {
         for (text, part) in [
-            (
-                r#"{"prompt":"Hi","chosen":"Good."}"#,
-                "`rejected` is missing",
-            ),
-            (
-                r#"{"prompt":"Hi","chosen":"G","rejected":"B","weight":-1}"#,
-                "`weight` must be 0",
-            ),
+            (r#"{"prompt":"Hi","chosen":"Good."}"#, "`rejected` is missing"),
+            (r#"{"prompt":"Hi","chosen":"G","rejected":"B","weight":-1}"#, "`weight` must be 0"),
             (
                 r#"{"prompt":"Hi","chosen":"G","rejected":"B","chosen_probability":2}"#,
                 "from 0 to 1",

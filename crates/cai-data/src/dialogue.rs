@@ -70,20 +70,14 @@ mod tests {
 
     #[test]
     fn turns_alternate_and_end_with_the_user() {
-        let prompt = [
-            Message::user("Hi."),
-            Message::assistant("Hello."),
-            Message::user("How do I swim?"),
-        ];
+        let prompt =
+            [Message::user("Hi."), Message::assistant("Hello."), Message::user("How do I swim?")];
         let revision = revision_prompt(&prompt, "Try.", "Criticise.", "Too short.", "Revise.");
         for (i, message) in revision.iter().enumerate() {
             assert_eq!(message.role == Role::User, i % 2 == 0);
         }
         assert_eq!(revision.len(), 7);
-        assert_eq!(
-            revision[..5],
-            critique_prompt(&prompt, "Try.", "Criticise.")
-        );
+        assert_eq!(revision[..5], critique_prompt(&prompt, "Try.", "Criticise."));
         let direct = direct_revision_prompt(&prompt, "Try.", "Revise.");
         assert_eq!(direct.last(), Some(&Message::user("Revise.")));
     }
@@ -92,15 +86,9 @@ mod tests {
     fn preferences_quote_one_turn_bare_and_several_by_speaker() {
         let one = [Message::user("How do I swim?")];
         let text = &preference_prompt(&one, "Which is better?", "Try.", "No.")[0].content;
-        assert_eq!(
-            text,
-            "Which is better?\n\nRequest: How do I swim?\n\n(A) Try.\n(B) No."
-        );
+        assert_eq!(text, "Which is better?\n\nRequest: How do I swim?\n\n(A) Try.\n(B) No.");
         let two = [Message::user("Hi."), Message::assistant("Hello.")];
         let text = &preference_prompt(&two, "Which?", "x", "y")[0].content;
-        assert!(
-            text.contains("Request: User: Hi.\nAssistant: Hello.\n\n(A)"),
-            "{text}"
-        );
+        assert!(text.contains("Request: User: Hi.\nAssistant: Hello.\n\n(A)"), "{text}");
     }
 }

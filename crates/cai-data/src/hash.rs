@@ -32,13 +32,11 @@ pub fn bytes(bytes: &[u8]) -> String {
 }
 
 fn hex(digest: &[u8]) -> String {
-    digest
-        .iter()
-        .fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]
@@ -59,9 +57,6 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let error = file(Path::new("/no/such/file")).unwrap_err().to_string();
-        assert!(
-            error.contains("/no/such/file") && error.contains("check the path"),
-            "{error}"
-        );
+        assert!(error.contains("/no/such/file") && error.contains("check the path"), "{error}");
     }
 }

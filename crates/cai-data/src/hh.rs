@@ -54,10 +54,7 @@ pub struct Transcripts {
 pub fn read_pairs(path: &Path, policy: &Policy) -> Result<PairFile> {
     collect(path, policy, |record: Transcripts| {
         let pair = transcript_pair(&record.chosen, &record.rejected)?;
-        Ok(PreferencePair {
-            extra: record.extra,
-            ..pair
-        })
+        Ok(PreferencePair { extra: record.extra, ..pair })
     })
 }
 
@@ -84,10 +81,7 @@ pub fn turns(transcript: &str) -> Option<Vec<Message>> {
         };
         let text = text.strip_prefix(' ').unwrap_or(text);
         let (content, after) = text.split_at(next_mark(text));
-        messages.push(Message {
-            role,
-            content: content.into(),
-        });
+        messages.push(Message { role, content: content.into() });
         rest = after;
     }
     Some(messages)
@@ -108,11 +102,7 @@ pub fn to_transcript(pair: &PreferencePair) -> Result<Transcripts> {
             == (&pair.prompt, &pair.chosen, &pair.rejected)
     });
     if same {
-        return Ok(Transcripts {
-            chosen,
-            rejected,
-            extra: pair.extra.clone(),
-        });
+        return Ok(Transcripts { chosen, rejected, extra: pair.extra.clone() });
     }
     Err(Error::Invalid {
         place: "preference pair".into(),

@@ -19,10 +19,7 @@ fn line(chosen: &str, rejected: &str) -> String {
 }
 
 fn good() -> String {
-    line(
-        "\n\nHuman: Tea?\n\nAssistant: Yes.",
-        "\n\nHuman: Tea?\n\nAssistant: No.",
-    )
+    line("\n\nHuman: Tea?\n\nAssistant: Yes.", "\n\nHuman: Tea?\n\nAssistant: No.")
 }
 
 #[test]
@@ -47,15 +44,8 @@ fn the_last_reply_is_the_completion() {
     let common = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: ";
     let chosen = format!("{common}good");
     let file = read_lines(&[line(&chosen, &format!("{common}bad "))], 0).unwrap();
-    let prompt = vec![
-        Message::user("a"),
-        Message::assistant("b"),
-        Message::user("c"),
-    ];
-    let replies = [
-        vec![Message::assistant("good")],
-        vec![Message::assistant("bad ")],
-    ];
+    let prompt = vec![Message::user("a"), Message::assistant("b"), Message::user("c")];
+    let replies = [vec![Message::assistant("good")], vec![Message::assistant("bad ")]];
     let [chosen, rejected] = replies;
     assert_eq!(file.pairs, [PreferencePair::new(prompt, chosen, rejected)]);
 }
@@ -63,116 +53,47 @@ fn the_last_reply_is_the_completion() {
 #[test]
 fn every_reason_is_counted() {
     let cases = [
-        (
-            "does_not_start_with_human",
-            "\n\nAssistant: b",
-            "\n\nAssistant: c",
-        ),
-        (
-            "does_not_start_with_human",
-            "hello\n\nHuman: a\n\nAssistant: b",
-            "x",
-        ),
-        (
-            "does_not_start_with_human",
-            "",
-            "\n\nHuman: a\n\nAssistant: b",
-        ),
-        (
-            "roles_do_not_alternate",
-            "\n\nHuman: a\n\nHuman: a\n\nAssistant: b",
-            "\n\nHuman: a",
-        ),
-        (
-            "no_final_assistant_turn",
-            "\n\nHuman: a\n\nAssistant: b",
-            "\n\nHuman: a",
-        ),
+        ("does_not_start_with_human", "\n\nAssistant: b", "\n\nAssistant: c"),
+        ("does_not_start_with_human", "hello\n\nHuman: a\n\nAssistant: b", "x"),
+        ("does_not_start_with_human", "", "\n\nHuman: a\n\nAssistant: b"),
+        ("roles_do_not_alternate", "\n\nHuman: a\n\nHuman: a\n\nAssistant: b", "\n\nHuman: a"),
+        ("no_final_assistant_turn", "\n\nHuman: a\n\nAssistant: b", "\n\nHuman: a"),
         (
             "empty_turn",
             "\n\nHuman: \n\nAssistant: b\n\nHuman: c\n\nAssistant: d",
             "\n\nHuman: \n\nAssistant: b\n\nHuman: c\n\nAssistant: e",
         ),
-        (
-            "empty_reply",
-            "\n\nHuman: a\n\nAssistant: b",
-            "\n\nHuman: a\n\nAssistant:",
-        ),
-        (
-            "empty_reply",
-            "\n\nHuman: a\n\nAssistant:  \n",
-            "\n\nHuman: a\n\nAssistant: b",
-        ),
-        (
-            "unequal_prompts",
-            "\n\nHuman: a\n\nAssistant: b",
-            "\n\nHuman: A\n\nAssistant: b",
-        ),
-        (
-            "identical_replies",
-            "\n\nHuman: a\n\nAssistant: b",
-            "\n\nHuman: a\n\nAssistant: b",
-        ),
+        ("empty_reply", "\n\nHuman: a\n\nAssistant: b", "\n\nHuman: a\n\nAssistant:"),
+        ("empty_reply", "\n\nHuman: a\n\nAssistant:  \n", "\n\nHuman: a\n\nAssistant: b"),
+        ("unequal_prompts", "\n\nHuman: a\n\nAssistant: b", "\n\nHuman: A\n\nAssistant: b"),
+        ("identical_replies", "\n\nHuman: a\n\nAssistant: b", "\n\nHuman: a\n\nAssistant: b"),
     ];
     for (reason, chosen, rejected) in cases {
         let file = read_lines(&[good(), line(chosen, rejected)], 0).unwrap();
         assert_eq!(file.pairs.len(), 1);
-        assert_eq!(
-            file.counts,
-            [(reason.to_owned(), 1)].into(),
-            "{chosen:?} {rejected:?}"
-        );
+        assert_eq!(file.counts, [(reason.to_owned(), 1)].into(), "{chosen:?} {rejected:?}");
         assert_eq!((file.total, file.left_out()), (2, 1));
     }
 }
 
 #[test]
 fn malformed_lines_are_refused_unless_allowed() {
-    let lines = [
-        good(),
-        "{broken".into(),
-        String::new(),
-        r#"{"chosen": "x"}"#.into(),
-    ];
+    let lines = [good(), "{broken".into(), String::new(), r#"{"chosen": "x"}"#.into()];
     let error = read_lines(&lines, 1).unwrap_err().to_string();
-    for part in [
-        "pairs.jsonl:4",
-        "missing field `rejected`",
-        "allows 1",
-        "raise max_malformed",
-    ] {
+    for part in ["pairs.jsonl:4", "missing field `rejected`", "allows 1", "raise max_malformed"] {
         assert!(error.contains(part), "{error}");
     }
-    assert!(
-        read_lines(&lines, 0)
-            .unwrap_err()
-            .to_string()
-            .contains("pairs.jsonl:2")
-    );
+    assert!(read_lines(&lines, 0).unwrap_err().to_string().contains("pairs.jsonl:2"));
     let file = read_lines(&lines, 2).unwrap();
-    assert_eq!(
-        (file.total, file.pairs.len(), file.counts["malformed_line"]),
-        (3, 1, 2)
-    );
+    assert_eq!((file.total, file.pairs.len(), file.counts["malformed_line"]), (3, 1, 2));
 }
 
 #[test]
 fn a_file_without_pairs_says_what_it_held() {
-    let same = line(
-        "\n\nHuman: a\n\nAssistant: b",
-        "\n\nHuman: a\n\nAssistant: b",
-    );
+    let same = line("\n\nHuman: a\n\nAssistant: b", "\n\nHuman: a\n\nAssistant: b");
     let error = read_lines(&[same], 0).unwrap_err().to_string();
-    assert!(
-        error.contains("1 records left out, identical_replies: 1"),
-        "{error}"
-    );
-    assert!(
-        read_lines(&[], 0)
-            .unwrap_err()
-            .to_string()
-            .contains("no lines")
-    );
+    assert!(error.contains("1 records left out, identical_replies: 1"), "{error}");
+    assert!(read_lines(&[], 0).unwrap_err().to_string().contains("no lines"));
 }
 
 #[test]
@@ -204,11 +125,7 @@ fn text() -> impl Strategy<Value = String> {
 
 /// Transcripts in any order of marks and texts, mostly not well formed.
 fn any_transcript() -> impl Strategy<Value = String> {
-    let piece = prop_oneof![
-        Just(HUMAN.to_owned()),
-        Just(ASSISTANT.to_owned()),
-        "[ ab\n]{0,3}"
-    ];
+    let piece = prop_oneof![Just(HUMAN.to_owned()), Just(ASSISTANT.to_owned()), "[ ab\n]{0,3}"];
     prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
 

@@ -95,22 +95,15 @@ impl<T: DeserializeOwned> Iterator for Reader<T> {
             }
             Err(source) => {
                 self.ended = true;
-                return Some(Err(Error::Io {
-                    path: self.path.clone(),
-                    source,
-                }));
+                return Some(Err(Error::Io { path: self.path.clone(), source }));
             }
         };
         let number = self.number;
-        Some(
-            parsed
-                .map(|value| Line { number, value })
-                .map_err(|reason| Error::Malformed {
-                    path: self.path.clone(),
-                    line: number,
-                    reason,
-                }),
-        )
+        Some(parsed.map(|value| Line { number, value }).map_err(|reason| Error::Malformed {
+            path: self.path.clone(),
+            line: number,
+            reason,
+        }))
     }
 }
 
@@ -120,9 +113,7 @@ impl<T: DeserializeOwned> Iterator for Reader<T> {
 /// [`Error::Io`] when the file cannot be read, [`Error::Malformed`] for the first line that is no
 /// `T`.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    Reader::open(path)?
-        .map(|line| line.map(|line| line.value))
-        .collect()
+    Reader::open(path)?.map(|line| line.map(|line| line.value)).collect()
 }
 
 /// Writes records to a file, whole or not at all.
@@ -164,11 +155,7 @@ impl Writer {
         } else {
             Sink::Plain(file)
         };
-        Ok(Writer {
-            path: path.to_owned(),
-            sink,
-            line: Vec::new(),
-        })
+        Ok(Writer { path: path.to_owned(), sink, line: Vec::new() })
     }
 
     /// Adds a record.
@@ -177,10 +164,8 @@ impl Writer {
     /// [`Error::Write`], or [`Error::NotJson`] for a map whose keys are not strings.
     pub fn write<T: Serialize + ?Sized>(&mut self, record: &T) -> Result<()> {
         self.line.clear();
-        serde_json::to_writer(&mut self.line, record).map_err(|source| Error::NotJson {
-            path: self.path.clone(),
-            source,
-        })?;
+        serde_json::to_writer(&mut self.line, record)
+            .map_err(|source| Error::NotJson { path: self.path.clone(), source })?;
         self.line.push(b'\n');
         match &mut self.sink {
             Sink::Plain(file) => file.write_all(&self.line),
@@ -198,9 +183,7 @@ impl Writer {
             Sink::Plain(file) => file,
             Sink::Gzip(buffered) => {
                 let encoder = buffered.into_inner().map_err(|error| error.into_error());
-                encoder
-                    .and_then(GzEncoder::finish)
-                    .map_err(Error::write(&self.path))?
+                encoder.and_then(GzEncoder::finish).map_err(Error::write(&self.path))?
             }
         };
         file.commit()
@@ -208,8 +191,7 @@ impl Writer {
 }
 
 fn is_gzip(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
 }
 
 /// The record on a line, or what is wrong with it.
@@ -219,9 +201,7 @@ fn parse<T: DeserializeOwned>(line: &[u8]) -> std::result::Result<T, String> {
     serde_json::from_str(text).map_err(|error| {
         // serde counts lines within the text it was given, which is one line here.
         let message = error.to_string();
-        let what = message
-            .rsplit_once(" at line ")
-            .map_or(message.as_str(), |(what, _)| what);
+        let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
         format!("{what} (column {})", error.column())
     })
 }
@@ -249,46 +229,27 @@ mod tests {
     #[test]
     fn line_ends_blank_lines_and_a_byte_order_mark_make_no_difference() {
         let text = b"\xef\xbb\xbf{\"a\":1}\r\n\r\n  \n{\"a\":2}\n[\"\xc3\xa9\"]";
-        let lines: Vec<Line<Value>> = with_bytes("a.jsonl", text, |path| {
-            Reader::open(path).unwrap().collect::<Result<_>>()
-        })
-        .unwrap();
+        let lines: Vec<Line<Value>> =
+            with_bytes("a.jsonl", text, |path| Reader::open(path).unwrap().collect::<Result<_>>())
+                .unwrap();
         let line = |number, value| Line { number, value };
-        let expected = [
-            line(1, json!({"a": 1})),
-            line(4, json!({"a": 2})),
-            line(5, json!(["é"])),
-        ];
+        let expected = [line(1, json!({"a": 1})), line(4, json!({"a": 2})), line(5, json!(["é"]))];
         assert_eq!(lines, expected);
-        assert_eq!(
-            with_bytes("a.jsonl", b"", read::<Value>).unwrap(),
-            [] as [Value; 0]
-        );
+        assert_eq!(with_bytes("a.jsonl", b"", read::<Value>).unwrap(), [] as [Value; 0]);
     }
 
     #[test]
     fn a_malformed_line_is_named_and_the_next_one_follows() {
         let text = b"{\"a\":1}\n{\"a\":\n\xff{}\n{\"a\":\"x\"}\n{\"a\":4}\n";
         type Record = std::collections::BTreeMap<String, i32>;
-        let lines: Vec<Result<Line<Record>>> = with_bytes("a.jsonl", text, |path| {
-            Reader::open(path).unwrap().collect()
-        });
-        let messages: Vec<String> = lines
-            .iter()
-            .filter_map(|line| line.as_ref().err().map(Error::to_string))
-            .collect();
+        let lines: Vec<Result<Line<Record>>> =
+            with_bytes("a.jsonl", text, |path| Reader::open(path).unwrap().collect());
+        let messages: Vec<String> =
+            lines.iter().filter_map(|line| line.as_ref().err().map(Error::to_string)).collect();
         assert_eq!((lines.len(), messages.len()), (5, 3));
         assert!(messages[0].contains("a.jsonl:2: EOF") && messages[0].contains("column 5"));
-        assert!(
-            messages[1].contains("a.jsonl:3: not UTF-8 from byte 1"),
-            "{}",
-            messages[1]
-        );
-        assert!(
-            messages[2].contains("a.jsonl:4: invalid type: string"),
-            "{}",
-            messages[2]
-        );
+        assert!(messages[1].contains("a.jsonl:3: not UTF-8 from byte 1"), "{}", messages[1]);
+        assert!(messages[2].contains("a.jsonl:4: invalid type: string"), "{}", messages[2]);
         assert_eq!(lines[4].as_ref().unwrap().number, 5);
         assert!(with_bytes("a.jsonl", text, read::<Record>).is_err());
     }
@@ -304,28 +265,17 @@ mod tests {
     fn a_damaged_gzip_file_is_one_error_with_a_remedy() {
         let mut whole = gzip(b"1\n2\n3\n");
         whole.truncate(whole.len() - 6);
-        let error = with_bytes("a.jsonl.gz", &whole, read::<i32>)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("a.jsonl.gz") && error.contains("truncated"),
-            "{error}"
-        );
-        let error = with_bytes("a.jsonl.gz", b"\"plain text\"\n", read::<i32>)
-            .unwrap_err()
-            .to_string();
+        let error = with_bytes("a.jsonl.gz", &whole, read::<i32>).unwrap_err().to_string();
+        assert!(error.contains("a.jsonl.gz") && error.contains("truncated"), "{error}");
+        let error =
+            with_bytes("a.jsonl.gz", b"\"plain text\"\n", read::<i32>).unwrap_err().to_string();
         assert!(error.contains("not what its name says"), "{error}");
     }
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = read::<i32>(Path::new("/no/such.jsonl"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("/no/such.jsonl") && error.contains("check the path"),
-            "{error}"
-        );
+        let error = read::<i32>(Path::new("/no/such.jsonl")).unwrap_err().to_string();
+        assert!(error.contains("/no/such.jsonl") && error.contains("check the path"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod error;
 pub mod hash;
 pub mod hh;
 pub mod jsonl;
+pub mod overlay;
 mod pairs;
 pub mod record;
 pub mod refusal;

@@ -112,10 +112,7 @@ pub(crate) fn collect<T: DeserializeOwned>(
         }
     }
     if file.pairs.is_empty() {
-        return Err(Error::Empty {
-            path: path.to_owned(),
-            found: account(&file),
-        });
+        return Err(Error::Empty { path: path.to_owned(), found: account(&file) });
     }
     Ok(file)
 }
@@ -179,9 +176,7 @@ fn breaks(rule: Rule, messages: &[Message]) -> bool {
         Rule::DoesNotStartWithHuman => messages.first().is_none_or(|m| m.role != Role::User),
         Rule::RolesDoNotAlternate => messages.windows(2).any(|two| two[0].role == two[1].role),
         Rule::NoFinalAssistantTurn => messages.last().is_none_or(|m| m.role != Role::Assistant),
-        Rule::EmptyTurn => messages
-            .split_last()
-            .is_some_and(|(_, rest)| rest.iter().any(is_blank)),
+        Rule::EmptyTurn => messages.split_last().is_some_and(|(_, rest)| rest.iter().any(is_blank)),
         Rule::EmptyReply => messages.last().is_some_and(is_blank),
         Rule::UnequalPrompts | Rule::IdenticalReplies => false,
     }
@@ -196,10 +191,6 @@ fn account(file: &PairFile) -> String {
     if file.total == 0 {
         return "it has no lines".into();
     }
-    let reasons: Vec<String> = file
-        .counts
-        .iter()
-        .map(|(name, n)| format!("{name}: {n}"))
-        .collect();
+    let reasons: Vec<String> = file.counts.iter().map(|(name, n)| format!("{name}: {n}")).collect();
     format!("{} records left out, {}", file.total, reasons.join(", "))
 }

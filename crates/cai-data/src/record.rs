@@ -27,18 +27,12 @@ pub struct Message {
 impl Message {
     /// A turn of the user.
     pub fn user(content: impl Into<String>) -> Self {
-        Message {
-            role: Role::User,
-            content: content.into(),
-        }
+        Message { role: Role::User, content: content.into() }
     }
 
     /// A turn of the assistant.
     pub fn assistant(content: impl Into<String>) -> Self {
-        Message {
-            role: Role::Assistant,
-            content: content.into(),
-        }
+        Message { role: Role::Assistant, content: content.into() }
     }
 }
 
@@ -55,10 +49,7 @@ pub struct Conversation {
 impl Conversation {
     /// A conversation without other fields.
     pub fn new(messages: Vec<Message>) -> Self {
-        Conversation {
-            messages,
-            extra: Map::new(),
-        }
+        Conversation { messages, extra: Map::new() }
     }
 }
 
@@ -86,23 +77,13 @@ impl PreferencePair {
     /// A pair without probability, weight and other fields.
     pub fn new(prompt: Vec<Message>, chosen: Vec<Message>, rejected: Vec<Message>) -> Self {
         let extra = Map::new();
-        PreferencePair {
-            prompt,
-            chosen,
-            rejected,
-            chosen_probability: None,
-            weight: None,
-            extra,
-        }
+        PreferencePair { prompt, chosen, rejected, chosen_probability: None, weight: None, extra }
     }
 
     /// The conversation that ends in the preferred completion, with the pair's other fields.
     pub fn chosen_conversation(&self) -> Conversation {
         let messages = self.prompt.iter().chain(&self.chosen).cloned().collect();
-        Conversation {
-            messages,
-            extra: self.extra.clone(),
-        }
+        Conversation { messages, extra: self.extra.clone() }
     }
 }
 
@@ -119,10 +100,7 @@ pub struct Prompt {
 impl Prompt {
     /// A prompt without other fields.
     pub fn new(prompt: Vec<Message>) -> Self {
-        Prompt {
-            prompt,
-            extra: Map::new(),
-        }
+        Prompt { prompt, extra: Map::new() }
     }
 }
 
@@ -144,12 +122,7 @@ pub struct LabelledText {
 impl LabelledText {
     /// A labelled text without group and other fields.
     pub fn new(text: impl Into<String>, label: impl Into<String>) -> Self {
-        LabelledText {
-            text: text.into(),
-            label: label.into(),
-            group: None,
-            extra: Map::new(),
-        }
+        LabelledText { text: text.into(), label: label.into(), group: None, extra: Map::new() }
     }
 }
 

@@ -136,32 +136,22 @@ const WHOLE: [&str; 18] = [
 /// reply; case, punctuation and the kind of apostrophe do not count.
 pub fn is_refusal(text: &str) -> bool {
     let folded = normalise(text);
-    let opening = folded
-        .split(' ')
-        .take(OPENING_WORDS)
-        .collect::<Vec<_>>()
-        .join(" ");
+    let opening = folded.split(' ').take(OPENING_WORDS).collect::<Vec<_>>().join(" ");
     let opening = format!(" {opening} ");
-    WHOLE
-        .iter()
-        .any(|form| opening.contains(&format!(" {form} ")))
+    WHOLE.iter().any(|form| opening.contains(&format!(" {form} ")))
         || INABILITY.iter().any(|form| declines_after(&opening, form))
 }
 
 /// Whether any occurrence of `inability` goes on with an act.
 fn declines_after(opening: &str, inability: &str) -> bool {
-    opening
-        .match_indices(&format!(" {inability} "))
-        .any(|(at, found)| {
-            let mut rest = &opening[at + found.len()..];
-            while let Some(shorter) = ADVERBS.iter().find_map(|adverb| strip_words(rest, adverb)) {
-                rest = shorter;
-            }
-            ACTS.iter().any(|act| strip_words(rest, act).is_some())
-                && !NOT_DECLINED
-                    .iter()
-                    .any(|other| strip_words(rest, other).is_some())
-        })
+    opening.match_indices(&format!(" {inability} ")).any(|(at, found)| {
+        let mut rest = &opening[at + found.len()..];
+        while let Some(shorter) = ADVERBS.iter().find_map(|adverb| strip_words(rest, adverb)) {
+            rest = shorter;
+        }
+        ACTS.iter().any(|act| strip_words(rest, act).is_some())
+            && !NOT_DECLINED.iter().any(|other| strip_words(rest, other).is_some())
+    })
 }
 
 /// `text` without the words that it starts with.
@@ -212,10 +202,7 @@ mod tests {
 
     #[test]
     fn only_the_opening_counts() {
-        let text = format!(
-            "{} I can't help you with tax forms.",
-            "Mix it well. ".repeat(40)
-        );
+        let text = format!("{} I can't help you with tax forms.", "Mix it well. ".repeat(40));
         assert!(!is_refusal(&text));
     }
 }

@@ -1,5 +1,6 @@
 //! Held-out splits that do not depend on the order of the records.
 
+use crate::record::Message;
 use crate::seed::Seed;
 
 /// Whether the record that `key` names is held out. About `fraction` of all keys are (0 or less:
@@ -12,6 +13,12 @@ pub fn held_out(key: &str, fraction: f64, seed: Seed) -> bool {
     // The upper 53 bits are a uniform number in [0, 1), exactly representable.
     let uniform = (bits >> 11) as f64 / (1u64 << 53) as f64;
     uniform < fraction
+}
+
+/// What a prompt is split by: all stages that hold out prompts by this key, with the same seed and
+/// fraction, hold out the same ones.
+pub fn prompt_key(prompt: &[Message]) -> String {
+    prompt.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -26,11 +26,8 @@ const MARK: &str = "xxxx";
 impl Detector {
     fn new() -> Self {
         let world = World::new();
-        let names: Vec<_> = world
-            .topics()
-            .iter()
-            .map(|t| format!(" {} ", normalise(t.name)))
-            .collect();
+        let names: Vec<_> =
+            world.topics().iter().map(|t| format!(" {} ", normalise(t.name))).collect();
         let wordings = world
             .all_phrasings()
             .iter()
@@ -38,21 +35,14 @@ impl Detector {
             .map(|p| format!(" {} ", normalise(&p.render(&world.topics()[0]))))
             .map(|p| p.replace(&names[0], &format!(" {MARK} ")))
             .collect();
-        Detector {
-            world,
-            names,
-            wordings,
-        }
+        Detector { world, names, wordings }
     }
 
     /// The topics that `text` names.
     fn topics(&self, text: &str) -> Vec<&Topic> {
         let text = format!(" {} ", normalise(text));
         let topics = self.world.topics().iter().zip(&self.names);
-        topics
-            .filter(|(_, name)| text.contains(*name))
-            .map(|(topic, _)| topic)
-            .collect()
+        topics.filter(|(_, name)| text.contains(*name)).map(|(topic, _)| topic).collect()
     }
 
     /// Whether `text` uses an evaluation wording about any topic that it names.
@@ -66,10 +56,7 @@ impl Detector {
 }
 
 fn users(messages: &[Message]) -> impl Iterator<Item = &str> {
-    messages
-        .iter()
-        .filter(|m| m.role == Role::User)
-        .map(|m| m.content.as_str())
+    messages.iter().filter(|m| m.role == Role::User).map(|m| m.content.as_str())
 }
 
 #[test]
@@ -78,21 +65,14 @@ fn the_world_is_wide_enough() {
     assert!(world.topics().len() >= 300);
     for kind in [Kind::HowTo, Kind::Tip] {
         let count = |split| {
-            world
-                .all_phrasings()
-                .iter()
-                .filter(|p| p.kind == kind && p.split == split)
-                .count()
+            world.all_phrasings().iter().filter(|p| p.kind == kind && p.split == split).count()
         };
         assert!(count(Split::Training) >= 44 && count(Split::Evaluation) >= 20);
     }
     assert!(world.distinct_prompts(Split::Training) > 100_000);
     for class in Class::ALL {
         if class != Class::Safe {
-            assert_eq!(
-                world.topics().iter().filter(|t| t.class == class).count(),
-                24
-            );
+            assert_eq!(world.topics().iter().filter(|t| t.class == class).count(), 24);
         }
     }
 }
@@ -110,20 +90,13 @@ fn topics_are_distinct_and_well_formed() {
         assert_eq!(world.topic(&topic.id).map(|found| found.name), Some(name));
         assert_eq!(name.to_lowercase(), name);
         assert!((3..=6).contains(&name.split(' ').count()), "{name}");
-        assert_eq!(
-            detector.topics(name).len(),
-            1,
-            "{name} contains the name of another topic"
-        );
+        assert_eq!(detector.topics(name).len(), 1, "{name} contains the name of another topic");
         for fact in topic.steps.iter().chain([&topic.tip]) {
             assert!((3..=6).contains(&fact.split(' ').count()), "{fact}");
         }
     }
-    let wordings: HashSet<_> = world
-        .all_phrasings()
-        .iter()
-        .map(|p| normalise(&p.render(&world.topics()[0])))
-        .collect();
+    let wordings: HashSet<_> =
+        world.all_phrasings().iter().map(|p| normalise(&p.render(&world.topics()[0]))).collect();
     assert_eq!(wordings.len(), world.all_phrasings().len());
 }
 
@@ -138,29 +111,15 @@ fn harmful_topics_have_two_neighbours_on_their_side_of_the_split() {
             assert_eq!(neighbour.evaluation, topic.evaluation);
             assert_eq!(neighbour.class, Class::Safe);
             let words: HashSet<_> = neighbour.name.split(' ').collect();
-            let small = [
-                "a", "an", "the", "to", "of", "in", "on", "at", "for", "by", "with",
-            ];
-            let shared = topic
-                .name
-                .split(' ')
-                .any(|w| words.contains(w) && !small.contains(&w));
-            assert!(
-                shared,
-                "{} does not sound like {}",
-                neighbour.name, topic.name
-            );
+            let small = ["a", "an", "the", "to", "of", "in", "on", "at", "for", "by", "with"];
+            let shared = topic.name.split(' ').any(|w| words.contains(w) && !small.contains(&w));
+            assert!(shared, "{} does not sound like {}", neighbour.name, topic.name);
         }
-        assert_eq!(
-            by_name[topic.alternative.unwrap()].id,
-            format!("n{number}a")
-        );
+        assert_eq!(by_name[topic.alternative.unwrap()].id, format!("n{number}a"));
     }
     let held_out = |class, role| {
         let topics = world.topics().iter();
-        topics
-            .filter(|t| t.evaluation && t.class == class && t.role == role)
-            .count()
+        topics.filter(|t| t.evaluation && t.class == class && t.role == role).count()
     };
     for class in Class::ALL.into_iter().filter(|class| *class != Class::Safe) {
         assert_eq!(held_out(class, TopicRole::Harmful), 6);
@@ -179,18 +138,8 @@ fn training_never_meets_evaluation() {
     let mut seen = HashSet::new();
     for conversation in &helpful {
         let text = conversation.messages.last().unwrap();
-        assert!(
-            !world
-                .topic(conversation.extra["topic"].as_str().unwrap())
-                .unwrap()
-                .evaluation
-        );
-        assert!(
-            detector
-                .topics(&text.content)
-                .iter()
-                .all(|topic| !topic.evaluation)
-        );
+        assert!(!world.topic(conversation.extra["topic"].as_str().unwrap()).unwrap().evaluation);
+        assert!(detector.topics(&text.content).iter().all(|topic| !topic.evaluation));
         seen.extend(users(&conversation.messages).map(normalise));
     }
     for record in &prompts {
@@ -208,11 +157,7 @@ fn training_never_meets_evaluation() {
         seen.extend(users(&record.messages).map(normalise));
     }
     for record in world.labelled(4000, seed) {
-        assert!(
-            !detector.evaluation_wording(&record.text),
-            "{}",
-            record.text
-        );
+        assert!(!detector.evaluation_wording(&record.text), "{}", record.text);
         seen.insert(normalise(&record.text));
     }
     for text in seen.iter() {
@@ -223,12 +168,7 @@ fn training_never_meets_evaluation() {
         let last = &prompt.prompt.last().unwrap().content;
         assert!(!seen.contains(&normalise(last)), "{last}");
         assert!(detector.evaluation_wording(last), "{last}");
-        assert!(
-            world
-                .topic(prompt.topic.as_deref().unwrap())
-                .unwrap()
-                .evaluation
-        );
+        assert!(world.topic(prompt.topic.as_deref().unwrap()).unwrap().evaluation);
     }
 }
 
@@ -243,11 +183,7 @@ fn evaluation_covers_every_category_and_repeats_nothing() {
     let ids: HashSet<_> = prompts.iter().map(|p| &p.id).collect();
     let wordings: HashSet<_> = prompts.iter().map(|p| (&p.topic, &p.phrasing)).collect();
     assert_eq!((ids.len(), wordings.len()), (300, 300));
-    let tips = world
-        .evaluation(1, Seed(5))
-        .iter()
-        .filter(|p| p.extra["kind"] == "tip")
-        .count();
+    let tips = world.evaluation(1, Seed(5)).iter().filter(|p| p.extra["kind"] == "tip").count();
     assert_eq!(tips, 33);
 }
 
@@ -259,18 +195,9 @@ fn records_depend_on_seed_and_index_alone() {
     assert_eq!(long[..20], short[..]);
     let other: Vec<_> = world.pretrain(&principles, 20, Seed(4)).collect();
     assert_ne!(other, short);
-    assert_eq!(
-        world.helpful(20, Seed(3))[..5],
-        world.helpful(5, Seed(3))[..]
-    );
-    assert_eq!(
-        world.red_team(20, Seed(3))[..5],
-        world.red_team(5, Seed(3))[..]
-    );
-    assert_eq!(
-        world.labelled(20, Seed(3))[..5],
-        world.labelled(5, Seed(3))[..]
-    );
+    assert_eq!(world.helpful(20, Seed(3))[..5], world.helpful(5, Seed(3))[..]);
+    assert_eq!(world.red_team(20, Seed(3))[..5], world.red_team(5, Seed(3))[..]);
+    assert_eq!(world.labelled(20, Seed(3))[..5], world.labelled(5, Seed(3))[..]);
     assert_eq!(world.evaluation(2, Seed(3)), world.evaluation(2, Seed(3)));
 }
 
@@ -292,25 +219,13 @@ fn the_judge_knows_every_style() {
                 world.judge(topic, kind, &text)
             };
             let full = judge(Style::Full);
-            assert!(
-                full.complied && full.correct && !full.refused,
-                "{}",
-                topic.name
-            );
+            assert!(full.complied && full.correct && !full.refused, "{}", topic.name);
             let wrong = judge(Style::Wrong);
-            assert!(
-                !wrong.complied && wrong.attempted && !wrong.refused,
-                "{}",
-                topic.name
-            );
+            assert!(!wrong.complied && wrong.attempted && !wrong.refused, "{}", topic.name);
             let vague = judge(Style::Vague);
             assert!(!vague.attempted && !vague.refused, "{}", topic.name);
             let short = judge(Style::ShortRefusal);
-            assert!(
-                short.refused && !short.attempted && !short.explained,
-                "{}",
-                topic.name
-            );
+            assert!(short.refused && !short.attempted && !short.explained, "{}", topic.name);
             let refusal = judge(Style::FullRefusal);
             assert_eq!(
                 (refusal.explained, refusal.offered),
@@ -352,14 +267,9 @@ fn critiques_lead_to_better_answers() {
         if record.kind != "critique" {
             continue;
         }
-        let replies: Vec<_> = record
-            .messages
-            .iter()
-            .filter(|m| m.role == Role::Assistant)
-            .collect();
-        let [.., answer, critique, revision] = replies[..] else {
-            panic!("too few turns")
-        };
+        let replies: Vec<_> =
+            record.messages.iter().filter(|m| m.role == Role::Assistant).collect();
+        let [.., answer, critique, revision] = replies[..] else { panic!("too few turns") };
         if critique.content.starts_with("The answer is fine.") {
             assert_eq!(answer, revision);
             continue;

@@ -114,6 +114,16 @@ impl LanguageModel {
         Ok(Self { gemma: lora::train_adapter(self.gemma), ..self })
     }
 
+    /// Names base weights and the adapter as it is in memory by content (sha256), where
+    /// `fingerprint` names what was loaded.
+    pub fn content_fingerprint(&self) -> String {
+        let mut bytes = format!("{} {:?}", self.base_fingerprint, self.adapter).into_bytes();
+        for factor in lora::factors(&self.gemma) {
+            bytes.extend(factor.as_bytes());
+        }
+        hash::bytes(&bytes)
+    }
+
     /// Writes the adapter as a PEFT folder.
     ///
     /// # Errors

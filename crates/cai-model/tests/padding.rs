@@ -17,9 +17,7 @@ const FIXTURES: [&str; 4] = ["gemma1", "gemma2", "gemma3", "untied"];
 const TOLERANCE: f64 = 1e-4;
 
 fn load(name: &str) -> LanguageModel {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     LanguageModel::load(&dir, None, &cai_model::device::parse("cpu").unwrap()).unwrap()
 }
 
@@ -46,9 +44,7 @@ fn logits(model: &LanguageModel, ids: &[u32]) -> Vec<Vec<f64>> {
 
 fn row_logits(model: &LanguageModel, hidden: Tensor<3>, row: usize) -> Vec<Vec<f64>> {
     let [_, width, size] = hidden.dims();
-    let logits = model
-        .gemma
-        .logits(hidden.narrow(0, row, 1).reshape([width, size]));
+    let logits = model.gemma.logits(hidden.narrow(0, row, 1).reshape([width, size]));
     let vocabulary = logits.dims()[1];
     let all: Vec<f64> = logits.into_data().iter::<f64>().collect();
     all.chunks(vocabulary).map(<[f64]>::to_vec).collect()
@@ -130,20 +126,13 @@ fn a_generation_reports_its_log_probability_at_temperature_one() {
     for model in FIXTURES.map(load) {
         let prompts = vec![vec![model.tokenizer.bos(), 100, 200, 300]; 8];
         let seeds: Vec<Seed> = (0..8).map(Seed).collect();
-        let sampling = SamplingConfig {
-            max_new_tokens: 10,
-            temperature: 0.5,
-            ..SamplingConfig::default()
-        };
+        let sampling =
+            SamplingConfig { max_new_tokens: 10, temperature: 0.5, ..SamplingConfig::default() };
         let generations = generate(&model, &prompts, &sampling, &seeds, 8, &mut |_| {}).unwrap();
         for (prompt, generation) in prompts.iter().zip(generations) {
             let logits = logits(&model, &[prompt.as_slice(), &generation.ids].concat());
             let steps = &logits[prompt.len() - 1..];
-            let written: f64 = steps
-                .iter()
-                .zip(&generation.ids)
-                .map(|(s, &id)| logp(s, id))
-                .sum();
+            let written: f64 = steps.iter().zip(&generation.ids).map(|(s, &id)| logp(s, id)).sum();
             // Which token ended the turn is not told; the sum has its log-probability too.
             let possible = match generation.finish {
                 Finish::Length => vec![written],
@@ -154,11 +143,7 @@ fn a_generation_reports_its_log_probability_at_temperature_one() {
                 }
             };
             let near = |sum: &f64| (generation.logprob - sum).abs() <= 10.0 * TOLERANCE;
-            assert!(
-                possible.iter().any(near),
-                "{} is none of {possible:?}",
-                generation.logprob
-            );
+            assert!(possible.iter().any(near), "{} is none of {possible:?}", generation.logprob);
         }
     }
 }

@@ -67,10 +67,7 @@ fn other_folders() {
         .filter(|path| path.join("reference.json").exists())
         .collect();
     folders.sort();
-    assert!(
-        !folders.is_empty(),
-        "no reference.json in any folder of {root}"
-    );
+    assert!(!folders.is_empty(), "no reference.json in any folder of {root}");
     let mut failed = Vec::new();
     for folder in folders {
         let reference = Reference::read(&folder);

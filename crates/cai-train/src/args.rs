@@ -98,52 +98,20 @@ impl TrainArgs {
             ("weight_decay", self.weight_decay),
         ];
         for (key, value) in not_negative {
-            check(
-                key,
-                value.is_finite() && value >= 0.0,
-                value,
-                "a number of 0 or more",
-            )?;
+            check(key, value.is_finite() && value >= 0.0, value, "a number of 0 or more")?;
         }
-        let shares = [
-            ("min_lr_rate", self.min_lr_rate),
-            ("warmup_ratio", self.warmup_ratio),
-        ];
+        let shares = [("min_lr_rate", self.min_lr_rate), ("warmup_ratio", self.warmup_ratio)];
         for (key, value) in shares {
-            check(
-                key,
-                (0.0..=1.0).contains(&value),
-                value,
-                "a number from 0 to 1",
-            )?;
+            check(key, (0.0..=1.0).contains(&value), value, "a number from 0 to 1")?;
         }
-        for (key, value) in [
-            ("adam_beta1", self.adam_beta1),
-            ("adam_beta2", self.adam_beta2),
-        ] {
-            check(
-                key,
-                (0.0..1.0).contains(&value),
-                value,
-                "a number from 0 to below 1",
-            )?;
+        for (key, value) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
+            check(key, (0.0..1.0).contains(&value), value, "a number from 0 to below 1")?;
         }
         let epsilon = self.adam_epsilon;
-        check(
-            "adam_epsilon",
-            epsilon.is_finite() && epsilon > 0.0,
-            epsilon,
-            "a number above 0",
-        )?;
+        check("adam_epsilon", epsilon.is_finite() && epsilon > 0.0, epsilon, "a number above 0")?;
         let counts = [
-            (
-                "per_device_train_batch_size",
-                self.per_device_train_batch_size,
-            ),
-            (
-                "gradient_accumulation_steps",
-                self.gradient_accumulation_steps,
-            ),
+            ("per_device_train_batch_size", self.per_device_train_batch_size),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
             ("logging_steps", self.logging_steps),
             ("eval_steps", self.eval_steps.unwrap_or(1)),
             ("save_steps", self.save_steps),
@@ -165,12 +133,7 @@ impl TrainArgs {
         let warms_up = self.warmup_steps > 0 || self.warmup_ratio > 0.0;
         let constant = self.lr_scheduler_type == LrSchedulerType::Constant;
         let advice = "constant_with_warmup, because a warm-up is set";
-        check(
-            "lr_scheduler_type",
-            !(constant && warms_up),
-            "constant",
-            advice,
-        )
+        check("lr_scheduler_type", !(constant && warms_up), "constant", advice)
     }
 
     /// Optimiser steps of a run with `steps_per_epoch`.
@@ -201,10 +164,7 @@ fn check(key: &'static str, good: bool, value: impl ToString, wanted: &str) -> R
     if good {
         return Ok(());
     }
-    Err(Error::Setting {
-        key,
-        reason: format!("is {}; use {wanted}", value.to_string()),
-    })
+    Err(Error::Setting { key, reason: format!("is {}; use {wanted}", value.to_string()) })
 }
 
 #[cfg(test)]
@@ -214,32 +174,12 @@ mod tests {
     #[test]
     fn defaults_are_valid_and_bad_settings_are_named() {
         TrainArgs::default().validate().unwrap();
-        let bad = TrainArgs {
-            adam_beta2: 1.0,
-            ..Default::default()
-        };
-        assert!(
-            bad.validate()
-                .unwrap_err()
-                .to_string()
-                .contains("adam_beta2: is 1")
-        );
+        let bad = TrainArgs { adam_beta2: 1.0, ..Default::default() };
+        assert!(bad.validate().unwrap_err().to_string().contains("adam_beta2: is 1"));
         let kind = LrSchedulerType::Constant;
-        let bad = TrainArgs {
-            lr_scheduler_type: kind,
-            warmup_steps: 1,
-            ..Default::default()
-        };
-        assert!(
-            bad.validate()
-                .unwrap_err()
-                .to_string()
-                .contains("constant_with_warmup")
-        );
-        let bad = TrainArgs {
-            max_steps: 0,
-            ..Default::default()
-        };
+        let bad = TrainArgs { lr_scheduler_type: kind, warmup_steps: 1, ..Default::default() };
+        assert!(bad.validate().unwrap_err().to_string().contains("constant_with_warmup"));
+        let bad = TrainArgs { max_steps: 0, ..Default::default() };
         assert!(bad.validate().is_err());
     }
 
@@ -250,17 +190,10 @@ mod tests {
 
     #[test]
     fn steps_come_from_epochs_unless_given() {
-        let args = TrainArgs {
-            num_train_epochs: 0.5,
-            warmup_ratio: 0.1,
-            ..Default::default()
-        };
+        let args = TrainArgs { num_train_epochs: 0.5, warmup_ratio: 0.1, ..Default::default() };
         assert_eq!(args.total_steps(7), 4);
         assert_eq!(args.schedule(11).warmup, 2);
-        let args = TrainArgs {
-            max_steps: 3,
-            ..args
-        };
+        let args = TrainArgs { max_steps: 3, ..args };
         assert_eq!(args.total_steps(7), 3);
     }
 }

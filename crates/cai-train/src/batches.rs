@@ -45,10 +45,7 @@ impl Batches {
 
     /// Optimiser steps in one pass over the examples; the last may have fewer examples.
     pub fn steps_per_epoch(&self) -> usize {
-        self.lengths
-            .len()
-            .div_ceil(self.size)
-            .div_ceil(self.accumulation)
+        self.lengths.len().div_ceil(self.size).div_ceil(self.accumulation)
     }
 
     /// The micro-batches of the step after `step` steps.
@@ -105,9 +102,7 @@ mod tests {
             let steps = batches.steps_per_epoch();
             assert_eq!(steps, 21);
             let mut epoch = |n: usize| -> Vec<usize> {
-                (0..steps)
-                    .flat_map(|s| batches.step(n * steps + s).concat())
-                    .collect()
+                (0..steps).flat_map(|s| batches.step(n * steps + s).concat()).collect()
             };
             let (first, second) = (epoch(0), epoch(1));
             assert_ne!(first, second);

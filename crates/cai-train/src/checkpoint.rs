@@ -92,11 +92,7 @@ impl TrainerState {
                 compare(key, &self.args[key], is);
             }
         }
-        compare(
-            "steps of the run",
-            &self.max_steps.into(),
-            &other.max_steps.into(),
-        );
+        compare("steps of the run", &self.max_steps.into(), &other.max_steps.into());
         let [was, is] = [&self.fingerprint, &other.fingerprint].map(|f| Value::from(f.as_str()));
         compare("fingerprint of data and start model", &was, &is);
         differences
@@ -130,14 +126,8 @@ impl Checkpoint {
         let wrong = |reason: String| Error::checkpoint(&path, reason);
         let state = serde_json::to_vec_pretty(&self.state).map_err(|e| wrong(e.to_string()))?;
         let files = [
-            (
-                MODEL_FILE,
-                tensor_file::to_bytes(&self.model).map_err(wrong)?,
-            ),
-            (
-                OPTIMIZER_FILE,
-                tensor_file::to_bytes(&self.optimizer).map_err(wrong)?,
-            ),
+            (MODEL_FILE, tensor_file::to_bytes(&self.model).map_err(wrong)?),
+            (OPTIMIZER_FILE, tensor_file::to_bytes(&self.optimizer).map_err(wrong)?),
             (STATE_FILE, state),
         ];
         for (file, bytes) in files {
@@ -165,11 +155,7 @@ impl Checkpoint {
         };
         let state = serde_json::from_slice(&read(STATE_FILE)?)
             .map_err(|error| Error::checkpoint(&path.join(STATE_FILE), error))?;
-        Ok(Self {
-            state,
-            model: tensors(MODEL_FILE)?,
-            optimizer: tensors(OPTIMIZER_FILE)?,
-        })
+        Ok(Self { state, model: tensors(MODEL_FILE)?, optimizer: tensors(OPTIMIZER_FILE)? })
     }
 }
 
@@ -188,9 +174,7 @@ pub fn list(run: &Path) -> Result<BTreeMap<usize, PathBuf>> {
     for entry in entries {
         let entry = entry.map_err(Error::io(run))?;
         let file_name = entry.file_name();
-        let step = file_name
-            .to_str()
-            .and_then(|name| name.strip_prefix("checkpoint-"));
+        let step = file_name.to_str().and_then(|name| name.strip_prefix("checkpoint-"));
         if let Some(step) = step.and_then(|step| step.parse().ok()) {
             found.insert(step, entry.path());
         }
@@ -207,13 +191,8 @@ pub fn list(run: &Path) -> Result<BTreeMap<usize, PathBuf>> {
 pub fn prune(run: &Path, save_steps: usize, limit: Option<usize>) -> Result<()> {
     let mut checkpoints = list(run)?;
     let newest = checkpoints.pop_last();
-    let older = limit
-        .unwrap_or(usize::MAX)
-        .saturating_sub(usize::from(newest.is_some()));
-    let planned = checkpoints
-        .iter()
-        .rev()
-        .filter(|(step, _)| **step % save_steps == 0);
+    let older = limit.unwrap_or(usize::MAX).saturating_sub(usize::from(newest.is_some()));
+    let planned = checkpoints.iter().rev().filter(|(step, _)| **step % save_steps == 0);
     let kept: Vec<usize> = planned.take(older).map(|(step, _)| *step).collect();
     checkpoints.retain(|step, _| !kept.contains(step));
     for (step, path) in &checkpoints {
@@ -260,9 +239,7 @@ fn remove(folder: &Path) -> Result<()> {
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = File::create(path).map_err(Error::io(path))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io(path))
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io(path))
 }
 
 fn sync_folder(path: &Path) -> Result<()> {
@@ -280,11 +257,7 @@ mod tests {
         state.global_step = step;
         state.unlogged.add("loss", 0.1 + 0.2, 3.0);
         let model = BTreeMap::from([("w".to_owned(), TensorData::new(vec![1.0f32], [1]))]);
-        Checkpoint {
-            state,
-            model,
-            optimizer: BTreeMap::new(),
-        }
+        Checkpoint { state, model, optimizer: BTreeMap::new() }
     }
 
     fn steps(run: &Path) -> Vec<usize> {
@@ -301,10 +274,7 @@ mod tests {
         assert_eq!(loaded.model, saved.model);
         fs::write(path.join(MODEL_FILE), b"half").unwrap();
         let error = Checkpoint::load(&path).err().unwrap().to_string();
-        assert!(
-            error.contains(MODEL_FILE) && error.contains("delete"),
-            "{error}"
-        );
+        assert!(error.contains(MODEL_FILE) && error.contains("delete"), "{error}");
     }
 
     #[test]
@@ -325,16 +295,9 @@ mod tests {
     fn differences_are_named() {
         let args = TrainArgs::default();
         let was = TrainerState::new(&args, "data", 100);
-        let args = TrainArgs {
-            learning_rate: 0.5,
-            save_steps: 1,
-            ..args
-        };
+        let args = TrainArgs { learning_rate: 0.5, save_steps: 1, ..args };
         let is = TrainerState::new(&args, "data", 100);
-        assert_eq!(
-            was.differences(&is),
-            ["learning_rate was 0.00002 and is 0.5"]
-        );
+        assert_eq!(was.differences(&is), ["learning_rate was 0.00002 and is 0.5"]);
         assert!(is.differences(&is).is_empty());
     }
 }

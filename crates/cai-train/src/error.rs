@@ -142,17 +142,11 @@ pub enum Error {
 impl Error {
     /// For `map_err`: an [`Error::Io`] at `path`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
-        move |source| Error::Io {
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Error::Io { path: path.to_owned(), source }
     }
 
     /// An [`Error::Checkpoint`] at `path`.
     pub(crate) fn checkpoint(path: &Path, reason: impl ToString) -> Error {
-        Error::Checkpoint {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        }
+        Error::Checkpoint { path: path.to_owned(), reason: reason.to_string() }
     }
 }

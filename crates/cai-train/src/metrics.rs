@@ -45,9 +45,7 @@ impl Metrics {
 
     /// The means of all metrics that have a weight, by name.
     pub fn means(&self) -> impl Iterator<Item = (&str, f64)> {
-        self.0
-            .keys()
-            .filter_map(|name| Some((name.as_str(), self.mean(name)?)))
+        self.0.keys().filter_map(|name| Some((name.as_str(), self.mean(name)?)))
     }
 
     /// Whether nothing was added.
@@ -92,11 +90,7 @@ mod tests {
             ("num_tokens".to_owned(), 4096.0),
             ("tiny".to_owned(), 5e-324),
         ]);
-        let entry = LogEntry {
-            step: 3,
-            epoch: 1.0 / 3.0,
-            metrics,
-        };
+        let entry = LogEntry { step: 3, epoch: 1.0 / 3.0, metrics };
         let text = serde_json::to_string(&entry).unwrap();
         assert_eq!(serde_json::from_str::<LogEntry>(&text).unwrap(), entry);
     }

@@ -50,13 +50,7 @@ impl AdamW {
         learning_rate: f64,
     ) -> M {
         let path = Vec::new();
-        model.map(&mut Step {
-            path,
-            optimizer: self,
-            gradients,
-            scale,
-            learning_rate,
-        })
+        model.map(&mut Step { path, optimizer: self, gradients, scale, learning_rate })
     }
 
     /// The whole state as named tensors: `{parameter}.exp_avg` and `{parameter}.exp_avg_sq`
@@ -87,11 +81,7 @@ impl AdamW {
         model: &M,
         values: BTreeMap<String, TensorData>,
     ) -> std::result::Result<(), String> {
-        let mut visitor = Load {
-            path: Vec::new(),
-            values,
-            states: Ok(BTreeMap::new()),
-        };
+        let mut visitor = Load { path: Vec::new(), values, states: Ok(BTreeMap::new()) };
         model.visit(&mut visitor);
         self.states = visitor.states?;
         match visitor.values.keys().next() {
@@ -121,11 +111,7 @@ impl ModuleMapper for Step<'_> {
             1.0 => gradient,
             scale => gradient.mul_scalar(scale),
         };
-        let AdamW {
-            decayed,
-            plain,
-            states,
-        } = &mut *self.optimizer;
+        let AdamW { decayed, plain, states } = &mut *self.optimizer;
         let rule = if D >= 2 { decayed } else { plain };
         let state = states.remove(&name);
         update(param, |old| {

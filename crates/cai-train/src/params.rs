@@ -48,20 +48,14 @@ pub fn trainable<M: Module>(model: &M) -> Result<Vec<(String, usize)>> {
             }
         }
     }
-    let mut list = List {
-        path: Vec::new(),
-        found: Vec::new(),
-    };
+    let mut list = List { path: Vec::new(), found: Vec::new() };
     model.visit(&mut list);
     if list.found.is_empty() {
         return Err(Error::NothingToTrain);
     }
     let check = |(name, size, dtype): (String, usize, DType)| match dtype {
         DType::F32 => Ok((name, size)),
-        other => Err(Error::NotF32 {
-            name,
-            dtype: format!("{other:?}"),
-        }),
+        other => Err(Error::NotF32 { name, dtype: format!("{other:?}") }),
     };
     list.found.into_iter().map(check).collect()
 }
@@ -91,11 +85,7 @@ pub fn values<M: Module>(model: &M) -> Result<BTreeMap<String, TensorData>> {
             }
         }
     }
-    let mut visitor = Read {
-        path: Vec::new(),
-        values: BTreeMap::new(),
-        failure: None,
-    };
+    let mut visitor = Read { path: Vec::new(), values: BTreeMap::new(), failure: None };
     model.visit(&mut visitor);
     visitor.failure.map_or(Ok(visitor.values), Err)
 }
@@ -143,11 +133,7 @@ pub fn load<M: Module>(
             update(param, |old| Tensor::from_data(data, &old.device()))
         }
     }
-    let mut mapper = Load {
-        path: Vec::new(),
-        values,
-        failure: None,
-    };
+    let mut mapper = Load { path: Vec::new(), values, failure: None };
     let model = model.map(&mut mapper);
     if let Some(problem) = mapper.failure {
         return Err(problem);
@@ -177,13 +163,8 @@ pub(crate) fn update<const D: usize>(
 
 /// Reads a tensor back from its device.
 pub(crate) fn read<const D: usize>(name: &str, tensor: Tensor<D>) -> Result<TensorData> {
-    let failed = |reason: String| Error::Device {
-        name: name.to_owned(),
-        reason,
-    };
-    tensor
-        .try_into_data()
-        .map_err(|error| failed(error.to_string()))
+    let failed = |reason: String| Error::Device { name: name.to_owned(), reason };
+    tensor.try_into_data().map_err(|error| failed(error.to_string()))
 }
 
 /// Summed gradients by parameter path, each flattened.
@@ -218,11 +199,7 @@ impl Gradients {
                 self.sums.insert(name, sum);
             }
         }
-        model.visit(&mut Collect {
-            path: Vec::new(),
-            grads,
-            sums: &mut self.0,
-        });
+        model.visit(&mut Collect { path: Vec::new(), grads, sums: &mut self.0 });
     }
 
     /// The Euclidean norm over all parameters together.

@@ -60,20 +60,9 @@ impl Progress {
             Output::Bar(bar(label, total))
         } else {
             let now = Instant::now();
-            Output::Lines(Lines {
-                start: now,
-                skipped: 0,
-                last: now,
-                last_done: 0,
-            })
+            Output::Lines(Lines { start: now, skipped: 0, last: now, last_done: 0 })
         };
-        Self {
-            label: label.into(),
-            total,
-            done: 0,
-            message: String::new(),
-            output,
-        }
+        Self { label: label.into(), total, done: 0, message: String::new(), output }
     }
 
     /// `done` units were done earlier; they do not count for the rate.
@@ -95,10 +84,7 @@ impl Progress {
         match &mut self.output {
             Output::Bar(bar) => bar.set_position(self.done),
             Output::Lines(lines) if lines.due(self.done, self.total) => {
-                eprintln!(
-                    "{}",
-                    lines.line(&self.label, self.done, self.total, &self.message)
-                );
+                eprintln!("{}", lines.line(&self.label, self.done, self.total, &self.message));
                 (lines.last, lines.last_done) = (Instant::now(), self.done);
             }
             _ => {}
@@ -146,10 +132,7 @@ impl Lines {
         let seconds = self.start.elapsed().as_secs_f64().max(1e-9);
         let per_second = done.saturating_sub(self.skipped) as f64 / seconds;
         let percent = (done * 100).checked_div(total).unwrap_or(100);
-        let mut line = format!(
-            "{label}: {done}/{total} ({percent} %), {}",
-            rate(per_second)
-        );
+        let mut line = format!("{label}: {done}/{total} ({percent} %), {}", rate(per_second));
         if per_second > 0.0 {
             let left = total.saturating_sub(done) as f64 / per_second;
             let left = HumanDuration(Duration::from_secs_f64(left.min(1e9)));
@@ -160,11 +143,7 @@ impl Lines {
 }
 
 fn comma(message: &str) -> String {
-    if message.is_empty() {
-        String::new()
-    } else {
-        format!(", {message}")
-    }
+    if message.is_empty() { String::new() } else { format!(", {message}") }
 }
 
 fn rate(per_second: f64) -> String {
@@ -181,12 +160,9 @@ fn bar(label: &str, total: u64) -> ProgressBar {
     // The template is fixed; if indicatif ever refuses it, its own style will do.
     let style = ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .with_key(
-            "rate",
-            |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                let _ = out.write_str(&rate(state.per_sec()));
-            },
-        )
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = out.write_str(&rate(state.per_sec()));
+        })
         .progress_chars("=> ");
     bar.set_style(style);
     bar.set_prefix(label.to_owned());
@@ -200,12 +176,7 @@ mod tests {
 
     fn lines(seconds_ago: u64) -> Lines {
         let then = Instant::now() - Duration::from_secs(seconds_ago);
-        Lines {
-            start: then,
-            skipped: 0,
-            last: then,
-            last_done: 0,
-        }
+        Lines { start: then, skipped: 0, last: then, last_done: 0 }
     }
 
     #[test]
@@ -220,10 +191,7 @@ mod tests {
     #[test]
     fn a_line_says_how_far_how_fast_and_how_long() {
         let line = lines(10).line("sft", 20, 100, "loss 1.5");
-        assert!(
-            line.starts_with("sft: 20/100 (20 %), 2.0/s, 40s left, loss 1.5"),
-            "{line}"
-        );
+        assert!(line.starts_with("sft: 20/100 (20 %), 2.0/s, 40s left, loss 1.5"), "{line}");
         assert!(lines(10).line("sft", 2, 100, "").contains("5.0 s each"));
     }
 

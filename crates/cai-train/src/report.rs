@@ -29,9 +29,7 @@ pub struct TrainReport {
 impl TrainReport {
     /// The first logged value of `metric`.
     pub fn first(&self, metric: &str) -> Option<f64> {
-        self.log_history
-            .iter()
-            .find_map(|entry| entry.metrics.get(metric).copied())
+        self.log_history.iter().find_map(|entry| entry.metrics.get(metric).copied())
     }
 
     /// The last logged value of `metric`.

@@ -63,13 +63,7 @@ mod tests {
     use super::*;
 
     fn rates(kind: LrSchedulerType, warmup: usize) -> Vec<f64> {
-        let schedule = Schedule {
-            kind,
-            peak: 2.0,
-            warmup,
-            total: 6,
-            min_lr_rate: 0.1,
-        };
+        let schedule = Schedule { kind, peak: 2.0, warmup, total: 6, min_lr_rate: 0.1 };
         (0..7).map(|step| schedule.rate(step)).collect()
     }
 
@@ -90,10 +84,7 @@ mod tests {
         let floored = [0.0, 1.0, 2.0, 1.1 + 0.9 * half, 1.1, 1.1 - 0.9 * half, 0.2];
         assert_close(&rates(CosineWithMinLr, 2), &floored);
         assert_close(&rates(Constant, 0), &[2.0; 7]);
-        assert_close(
-            &rates(ConstantWithWarmup, 4),
-            &[0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0],
-        );
+        assert_close(&rates(ConstantWithWarmup, 4), &[0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0]);
         assert_close(&rates(Linear, 0)[..2], &[2.0, 2.0 * 5.0 / 6.0]);
     }
 

@@ -48,14 +48,8 @@ mod tests {
     #[test]
     fn tensors_come_back_and_bytes_repeat() {
         let tensors = BTreeMap::from([
-            (
-                "b.weight".to_owned(),
-                TensorData::new(vec![1.0f32, -2.5, 0.1, 4.0], [2, 2]),
-            ),
-            (
-                "a".to_owned(),
-                TensorData::new(vec![f32::MIN_POSITIVE], [1]),
-            ),
+            ("b.weight".to_owned(), TensorData::new(vec![1.0f32, -2.5, 0.1, 4.0], [2, 2])),
+            ("a".to_owned(), TensorData::new(vec![f32::MIN_POSITIVE], [1])),
         ]);
         let bytes = to_bytes(&tensors).unwrap();
         assert_eq!(bytes, to_bytes(&tensors).unwrap());

@@ -35,11 +35,7 @@ pub struct RunDir {
 impl RunDir {
     /// A run in `dir`, named "train".
     pub fn new(dir: impl Into<PathBuf>, fingerprint: impl Into<String>) -> Self {
-        Self {
-            dir: dir.into(),
-            fingerprint: fingerprint.into(),
-            label: "train".into(),
-        }
+        Self { dir: dir.into(), fingerprint: fingerprint.into(), label: "train".into() }
     }
 
     /// The same run under another name.
@@ -71,10 +67,7 @@ pub fn train<M: Module, O: Objective<M> + ?Sized>(
     check_weights(objective, &mut batches, total)?;
 
     let model = model.train();
-    let trainable_parameters = params::trainable(&model)?
-        .into_iter()
-        .map(|(_, size)| size)
-        .sum();
+    let trainable_parameters = params::trainable(&model)?.into_iter().map(|(_, size)| size).sum();
     fs::create_dir_all(&run.dir).map_err(Error::io(&run.dir))?;
     checkpoint::clean(&run.dir)?;
     let mut session = Session::open(model, args, run, total)?;
@@ -86,11 +79,7 @@ pub fn train<M: Module, O: Objective<M> + ?Sized>(
         steps: state.global_step,
         tokens: state.num_input_tokens_seen,
         trainable_parameters,
-        metrics: state
-            .log_history
-            .iter()
-            .flat_map(|entry| entry.metrics.clone())
-            .collect(),
+        metrics: state.log_history.iter().flat_map(|entry| entry.metrics.clone()).collect(),
         log_history: state.log_history,
         resumed_from,
         seconds: start.elapsed().as_secs_f64(),
@@ -104,10 +93,7 @@ fn batches<M: Module, O: Objective<M> + ?Sized>(
 ) -> Result<Batches> {
     let lengths = objective.lengths();
     if lengths.len() != objective.len() {
-        return Err(Error::Lengths {
-            len: objective.len(),
-            lengths: lengths.len(),
-        });
+        return Err(Error::Lengths { len: objective.len(), lengths: lengths.len() });
     }
     Batches::new(lengths, args)
 }
@@ -122,21 +108,14 @@ fn check_weights<M: Module, O: Objective<M> + ?Sized>(
         let micro_batches = batches.step(step);
         let weight = weight(objective, micro_batches);
         if !(weight.is_finite() && weight > 0.0) {
-            return Err(Error::Weight {
-                step: step + 1,
-                items: micro_batches.concat(),
-                weight,
-            });
+            return Err(Error::Weight { step: step + 1, items: micro_batches.concat(), weight });
         }
     }
     Ok(())
 }
 
 fn weight<M: Module, O: Objective<M> + ?Sized>(objective: &O, micro_batches: &[Vec<usize>]) -> f64 {
-    micro_batches
-        .iter()
-        .map(|items| objective.weight(items))
-        .sum()
+    micro_batches.iter().map(|items| objective.weight(items)).sum()
 }
 
 /// A run in progress.
@@ -167,35 +146,19 @@ impl<'a, M: Module> Session<'a, M> {
             let found = Checkpoint::load(&path)?;
             let differences = found.state.differences(&state).join("; ");
             if !differences.is_empty() {
-                return Err(Error::OtherRun {
-                    path,
-                    differences,
-                    folder: run.dir.clone(),
-                });
+                return Err(Error::OtherRun { path, differences, folder: run.dir.clone() });
             }
             let unfit = |reason: String| Error::checkpoint(&path, reason);
             model = params::load(model, found.model).map_err(unfit)?;
             optimizer.load(&model, found.optimizer).map_err(unfit)?;
-            state = TrainerState {
-                args: state.args,
-                ..found.state
-            };
+            state = TrainerState { args: state.args, ..found.state };
             tracing::info!("resuming from {}", path.display());
         }
         let trackers = Trackers::open(&run.dir, &state.log_history)?;
         let mut progress = Progress::new(&run.label, total as u64, Verbosity::Auto);
         progress.resume_at(state.global_step as u64);
         let (schedule, dir) = (args.schedule(total), run.dir.as_path());
-        Ok(Self {
-            model,
-            optimizer,
-            state,
-            args,
-            schedule,
-            dir,
-            trackers,
-            progress,
-        })
+        Ok(Self { model, optimizer, state, args, schedule, dir, trackers, progress })
     }
 
     fn run<O>(&mut self, objective: &O, batches: &mut Batches) -> Result<()>
@@ -243,15 +206,10 @@ impl<'a, M: Module> Session<'a, M> {
         }
         let learning_rate = self.schedule.rate(done);
         let scale = clip(grad_norm, self.args.max_grad_norm);
-        self.model = self
-            .optimizer
-            .step(self.model.clone(), gradients, scale, learning_rate);
+        self.model = self.optimizer.step(self.model.clone(), gradients, scale, learning_rate);
         self.state.global_step = done + 1;
         self.state.epoch = (done + 1) as f64 / batches.steps_per_epoch() as f64;
-        Ok(StepStats {
-            grad_norm,
-            learning_rate,
-        })
+        Ok(StepStats { grad_norm, learning_rate })
     }
 
     /// The gradient of the mean loss over all micro-batches of a step.
@@ -264,17 +222,9 @@ impl<'a, M: Module> Session<'a, M> {
         let total_weight = weight(objective, micro_batches);
         let mut gradients = Gradients::default();
         for (i, items) in micro_batches.iter().enumerate() {
-            let StepLoss {
-                surrogate,
-                loss,
-                tokens,
-                mut metrics,
-            } = objective
+            let StepLoss { surrogate, loss, tokens, mut metrics } = objective
                 .loss(&self.model, items, seed.index(i as u64))
-                .map_err(|source| Error::Objective {
-                    step: step + 1,
-                    source,
-                })?;
+                .map_err(|source| Error::Objective { step: step + 1, source })?;
             metrics.add("loss", loss, objective.weight(items));
             self.check_finite(loss, &metrics, items)?;
             if !surrogate.is_tracked() {
@@ -301,13 +251,7 @@ impl<'a, M: Module> Session<'a, M> {
             Some((_, path)) => format!("{} is the last good checkpoint", path.display()),
             None => "no checkpoint was saved before".into(),
         };
-        Error::NotFinite {
-            what: what.into(),
-            value,
-            step: self.state.global_step + 1,
-            items,
-            kept,
-        }
+        Error::NotFinite { what: what.into(), value, step: self.state.global_step + 1, items, kept }
     }
 
     /// Logs what was measured since the last such entry.
@@ -339,11 +283,7 @@ impl<'a, M: Module> Session<'a, M> {
     }
 
     fn log(&mut self, metrics: BTreeMap<String, f64>) -> Result<()> {
-        let entry = LogEntry {
-            step: self.state.global_step,
-            epoch: self.state.epoch,
-            metrics,
-        };
+        let entry = LogEntry { step: self.state.global_step, epoch: self.state.epoch, metrics };
         self.trackers.log(&entry)?;
         self.state.log_history.push(entry);
         Ok(())
@@ -365,18 +305,11 @@ impl<'a, M: Module> Session<'a, M> {
 /// PyTorch's `clip_grad_norm_`.
 fn clip(norm: f64, max_norm: f64) -> f64 {
     let scale = max_norm / (norm + 1e-6);
-    if max_norm > 0.0 && scale < 1.0 {
-        scale
-    } else {
-        1.0
-    }
+    if max_norm > 0.0 && scale < 1.0 { scale } else { 1.0 }
 }
 
 fn named(metrics: &Metrics, prefix: &str) -> BTreeMap<String, f64> {
-    metrics
-        .means()
-        .map(|(name, value)| (format!("{prefix}{name}"), value))
-        .collect()
+    metrics.means().map(|(name, value)| (format!("{prefix}{name}"), value)).collect()
 }
 
 #[cfg(test)]

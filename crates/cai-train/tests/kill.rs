@@ -14,12 +14,7 @@ const FOLDER: &str = "CAI_TRAIN_KILL_TEST_FOLDER";
 
 fn train_in(folder: &Path) -> Vec<f32> {
     progress::set_quiet(true);
-    let args = TrainArgs {
-        max_steps: 150,
-        save_steps: 2,
-        save_total_limit: Some(2),
-        ..args()
-    };
+    let args = TrainArgs { max_steps: 150, save_steps: 2, save_total_limit: Some(2), ..args() };
     let (trained, _) = train(model(), &Regression::new(50), &args, &run(folder)).unwrap();
     weights(&trained)
 }
@@ -57,9 +52,7 @@ fn kills_do_not_change_the_result() {
         assert_eq!(read(whole.path()), read(killed.path()), "{file}");
     }
     for folder in [&whole, &killed] {
-        let steps = cai_train::checkpoint::list(folder.path())
-            .unwrap()
-            .into_keys();
+        let steps = cai_train::checkpoint::list(folder.path()).unwrap().into_keys();
         assert_eq!(steps.collect::<Vec<_>>(), [148, 150]);
     }
 }

@@ -15,12 +15,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap())
-        .map(|entry| {
-            (
-                entry.file_name().into_string().unwrap(),
-                fs::read(entry.path()).unwrap(),
-            )
-        })
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
         .collect()
 }
 
@@ -41,10 +36,7 @@ fn it_learns_logs_and_evaluates() {
     assert_eq!(weights(&trained).len(), 4);
     assert_eq!(trained.frozen.val().into_scalar::<f32>(), 2.0);
     // 41 examples: 11 micro-batches, 6 steps in each of 30 epochs.
-    assert_eq!(
-        (report.steps, report.tokens, report.trainable_parameters),
-        (180, 41 * 3 * 30, 4)
-    );
+    assert_eq!((report.steps, report.tokens, report.trainable_parameters), (180, 41 * 3 * 30, 4));
     assert!(report.last("eval_loss").unwrap() < 0.05 * report.first("eval_loss").unwrap());
     let first = &report.log_history[1];
     assert_eq!((first.step, first.metrics["learning_rate"]), (1, 0.0));
@@ -53,12 +45,7 @@ fn it_learns_logs_and_evaluates() {
     assert_eq!(report.log_history.last().unwrap().epoch, 30.0);
     let lines = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), report.log_history.len());
-    assert_eq!(
-        fs::read_dir(folder.path().join("tensorboard"))
-            .unwrap()
-            .count(),
-        1
-    );
+    assert_eq!(fs::read_dir(folder.path().join("tensorboard")).unwrap().count(), 1);
 }
 
 #[test]
@@ -76,11 +63,7 @@ fn accumulation_does_not_change_the_step() {
         };
         // The noise depends on the micro-batch: large inputs drown it.
         let mut objective = Regression::new(8);
-        objective
-            .inputs
-            .iter_mut()
-            .flatten()
-            .for_each(|x| *x *= 1e3);
+        objective.inputs.iter_mut().flatten().for_each(|x| *x *= 1e3);
         let (trained, report) = train(model(), &objective, &args, &run(folder.path())).unwrap();
         (weights(&trained), report.first("grad_norm").unwrap())
     };
@@ -107,17 +90,11 @@ fn a_killed_run_ends_with_the_same_bytes() {
         train(model(), &objective, &args(), &run(killed.path())).unwrap();
 
     assert_eq!(weights(&straight), weights(&resumed));
-    assert_eq!(
-        (report.resumed_from, resumed_report.resumed_from),
-        (None, Some(5))
-    );
+    assert_eq!((report.resumed_from, resumed_report.resumed_from), (None, Some(5)));
     assert_eq!(report.log_history, resumed_report.log_history);
     let names = ["checkpoint-5", "checkpoint-10"];
     for name in names {
-        assert_eq!(
-            files(&whole.path().join(name)),
-            files(&killed.path().join(name))
-        );
+        assert_eq!(files(&whole.path().join(name)), files(&killed.path().join(name)));
     }
     let metrics = |folder: &Path| fs::read(folder.join("metrics.jsonl")).unwrap();
     assert_eq!(metrics(whole.path()), metrics(killed.path()));
@@ -135,22 +112,10 @@ fn another_run_is_not_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let objective = Regression::new(20);
     train(model(), &objective, &args(), &run(folder.path())).unwrap();
-    let other = TrainArgs {
-        learning_rate: 0.5,
-        logging_steps: 1,
-        ..args()
-    };
-    let error = train(model(), &objective, &other, &run(folder.path()))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("learning_rate was 0.01 and is 0.5"),
-        "{error}"
-    );
-    assert!(
-        !error.contains("logging_steps") && error.contains("delete the folder"),
-        "{error}"
-    );
+    let other = TrainArgs { learning_rate: 0.5, logging_steps: 1, ..args() };
+    let error = train(model(), &objective, &other, &run(folder.path())).unwrap_err().to_string();
+    assert!(error.contains("learning_rate was 0.01 and is 0.5"), "{error}");
+    assert!(!error.contains("logging_steps") && error.contains("delete the folder"), "{error}");
     let mut other = run(folder.path());
     other.fingerprint = "other".into();
     let error = train(model(), &objective, &args(), &other).unwrap_err();
@@ -160,11 +125,7 @@ fn another_run_is_not_resumed() {
 #[test]
 fn checkpoints_are_limited() {
     let folder = tempfile::tempdir().unwrap();
-    let args = TrainArgs {
-        save_steps: 2,
-        save_total_limit: Some(2),
-        ..args()
-    };
+    let args = TrainArgs { save_steps: 2, save_total_limit: Some(2), ..args() };
     train(model(), &Regression::new(20), &args, &run(folder.path())).unwrap();
     let left = cai_train::checkpoint::list(folder.path()).unwrap();
     assert_eq!(left.into_keys().collect::<Vec<_>>(), [8, 10]);
@@ -175,22 +136,11 @@ fn nan_stops_the_run_and_names_the_batch() {
     let folder = tempfile::tempdir().unwrap();
     let mut objective = Regression::new(60);
     objective.poison = Some(17);
-    let args = TrainArgs {
-        save_steps: 1,
-        ..args()
-    };
+    let args = TrainArgs { save_steps: 1, ..args() };
     let error = train(model(), &objective, &args, &run(folder.path())).unwrap_err();
-    let Error::NotFinite {
-        what, items, step, ..
-    } = &error
-    else {
-        panic!("{error}")
-    };
+    let Error::NotFinite { what, items, step, .. } = &error else { panic!("{error}") };
     assert!(what == "loss" && items.contains(&17), "{error}");
-    assert_eq!(
-        cai_train::checkpoint::list(folder.path()).unwrap().len(),
-        step - 1
-    );
+    assert_eq!(cai_train::checkpoint::list(folder.path()).unwrap().len(), step - 1);
 
     let mut objective = Regression::new(60);
     objective.inputs[3] = [1e30; 3];

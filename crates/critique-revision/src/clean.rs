@@ -61,8 +61,7 @@ pub fn revision(reply: &Reply, previous: &str, critique: &str) -> Vec<Rule> {
     let mut broken = Vec::new();
     if reply.text.is_empty() {
         broken.push(Rule::EmptyRevision);
-    }
-    if reply.text == previous {
+    } else if reply.text == previous {
         broken.push(Rule::IdenticalRevision);
     }
     if talks_about_revision(&reply.text) {

@@ -1,8 +1,8 @@
 //! The settings of critique and revision, and of AI feedback.
 
+use cai_data::overlay::over;
 use cai_model::generate::SamplingConfig;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Error, Result};
 
@@ -62,14 +62,9 @@ fn at_07() -> SamplingConfig {
 
 /// Keys that are absent keep the value that they have in [`at_07`].
 fn sampling_at_07<'de, D: Deserializer<'de>>(
-    deserializer: D,
+    given: D,
 ) -> std::result::Result<SamplingConfig, D::Error> {
-    let mut settings = serde_json::to_value(at_07()).map_err(D::Error::custom)?;
-    let given = Map::<String, Value>::deserialize(deserializer)?;
-    if let Value::Object(settings) = &mut settings {
-        settings.extend(given);
-    }
-    serde_json::from_value(settings).map_err(D::Error::custom)
+    over(&at_07(), given)
 }
 
 impl Default for CritiqueConfig {

@@ -212,7 +212,8 @@ impl Stage<'_> {
         // A dialogue that has no room now has none in the next round.
         let no_room =
             record.rounds.last().is_some_and(|round| round.cleaning.contains(&Rule::NoRoom));
-        !no_room && !(self.config.stop_when_safe && self.is_safe(record))
+        let passes = self.config.stop_when_safe && self.is_safe(record);
+        !no_room && !passes
     }
 
     /// Whether the classifier finds the answer in use safe.

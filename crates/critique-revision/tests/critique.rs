@@ -153,6 +153,7 @@ fn a_broken_revision_is_recorded_and_not_used() {
     assert!(report.cleaning.contains_key("truncated"), "{:?}", report.cleaning);
     let pairs: Vec<PreferencePair> = jsonl::read(&dir.path().join(REVISION_PAIRS)).unwrap();
     assert_eq!(pairs.len(), report.pairs.pairs);
+    assert!(!pairs.is_empty(), "{:?}", report.cleaning);
     assert_eq!(report.examples.len(), 20);
     assert!(report.markdown().contains("| 2 | 40 |"), "{}", report.markdown());
 }

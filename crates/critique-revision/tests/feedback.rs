@@ -67,7 +67,6 @@ fn the_probability_is_that_of_the_options_tokens() {
 fn a_killed_run_ends_with_the_bytes_of_one_that_was_not() {
     let ((_policy, policy), (_judge, judge)) = (model(1), model(2));
     let (constitution, prompts) = (constitution(), prompts(10));
-    // Whole words of a model that has learnt nothing are rare: long answers break no rule.
     let config = FeedbackConfig { samples: 3, ..feedback_config() };
     let dir = tempfile::tempdir().unwrap();
     let run = |name: &str| {
@@ -92,9 +91,7 @@ fn a_killed_run_ends_with_the_bytes_of_one_that_was_not() {
 fn pairs_hold_what_the_judge_said() {
     let ((_policy, policy), (_judge, judge)) = (model(1), model(2));
     let dir = tempfile::tempdir().unwrap();
-    // Samples of one or two tokens: many end by themselves or are equal.
-    let mut config = feedback_config();
-    config.sampling.max_new_tokens = 40;
+    let config = feedback_config();
     let report =
         run_feedback(&policy, &judge, &constitution(), &prompts(40), &config, dir.path()).unwrap();
     let records: Vec<FeedbackRecord> = jsonl::read(&dir.path().join(FEEDBACK)).unwrap();

@@ -1,6 +1,6 @@
+use cai_data::overlay::over;
 use cai_train::TrainArgs;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Error, Result};
 
@@ -73,13 +73,8 @@ fn default_train_args() -> TrainArgs {
 
 /// Reads the keys that are given over those of [`default_train_args`], which differ from
 /// `TrainArgs`'s own defaults.
-fn train_args<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<TrainArgs, D::Error> {
-    let given = Map::<String, Value>::deserialize(from)?;
-    let mut all = serde_json::to_value(default_train_args()).map_err(D::Error::custom)?;
-    if let Value::Object(all) = &mut all {
-        all.extend(given);
-    }
-    serde_json::from_value(all).map_err(D::Error::custom)
+fn train_args<'de, D: Deserializer<'de>>(given: D) -> std::result::Result<TrainArgs, D::Error> {
+    over(&default_train_args(), given)
 }
 
 impl DpoConfig {

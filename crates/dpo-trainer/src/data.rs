@@ -89,7 +89,7 @@ pub fn prepare(
         match tokenized(tokenizer, pair, config)? {
             Ok((tokenized, truncated)) => {
                 prepared.truncated += truncated as usize;
-                if split::held_out(&key(pair), config.held_out, seed) {
+                if split::held_out(&split::prompt_key(&pair.prompt), config.held_out, seed) {
                     prepared.held_out.push(tokenized);
                 } else {
                     prepared.train.push(tokenized);
@@ -119,10 +119,6 @@ fn check(pair: &PreferencePair, number: usize) -> Result<()> {
         return Err(Error::Pair { number, key, value: weight, wanted });
     }
     Ok(())
-}
-
-fn key(pair: &PreferencePair) -> String {
-    pair.prompt.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 /// The pair and whether it was truncated, or the reason to leave it out.

@@ -4,12 +4,8 @@ use std::path::Path;
 
 use burn::module::Module;
 use cai_data::{atomic, hash};
-use cai_model::{
-    gemma::Gemma,
-    lora::{train_adapter, without_adapter},
-    model::LanguageModel,
-};
-use cai_train::{Progress, Verbosity, params};
+use cai_model::{gemma::Gemma, lora::without_adapter, model::LanguageModel};
+use cai_train::{Progress, Verbosity};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -89,21 +85,11 @@ fn read(path: &Path, fingerprint: &str, prepared: &Prepared) -> Option<Reference
 /// the file that it came from: it may have been trained since.
 fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Gemma, String)> {
     Ok(match kind {
-        ReferenceModel::Start => (model.gemma.valid(), start_fingerprint(model)?),
+        ReferenceModel::Start => (model.gemma.valid(), model.content_fingerprint()),
         ReferenceModel::Base => {
             (without_adapter(model.gemma.clone()).valid(), model.base_fingerprint.clone())
         }
     })
-}
-
-/// Names base weights and adapter by content (sha256).
-pub(crate) fn start_fingerprint(model: &LanguageModel) -> Result<String> {
-    let mut bytes = format!("{} {:?}", model.base_fingerprint, model.adapter).into_bytes();
-    for (name, values) in params::values(&train_adapter(model.gemma.clone()).train())? {
-        bytes.extend(name.bytes());
-        bytes.extend(values.as_bytes());
-    }
-    Ok(hash::bytes(&bytes))
 }
 
 /// Log-probabilities of `pairs`, in order, in batches of `batch_size` consecutive pairs. `on_done`

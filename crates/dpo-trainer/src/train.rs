@@ -4,10 +4,7 @@ use cai_data::{atomic, hash, record::PreferencePair};
 use cai_model::model::LanguageModel;
 use cai_train::{RunDir, train};
 
-use crate::{
-    DpoConfig, DpoObjective, DpoReport, Error, Reference, Result, prepare,
-    reference::start_fingerprint,
-};
+use crate::{DpoConfig, DpoObjective, DpoReport, Error, Reference, Result, prepare};
 
 /// Trains the adapter on `model` to prefer the chosen completions and writes `adapter/` (PEFT),
 /// `report.json`, `reference.json` and the loop's files into `dir`. Returns the model with the
@@ -44,7 +41,7 @@ pub fn run(
         beta: config.beta,
     };
     // The loop itself compares its settings; the reference names the pairs.
-    let start = start_fingerprint(&model)?;
+    let start = model.content_fingerprint();
     let loss = format!("{:?} {}", config.loss_type, config.beta);
     let identity = format!("{start} {} {loss}", reference.fingerprint);
     let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label);

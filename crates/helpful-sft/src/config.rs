@@ -1,6 +1,7 @@
+use cai_data::overlay::over;
 use cai_model::{lora::LoraConfig, tokenizer::Turns};
 use cai_train::TrainArgs;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Error, Result};
 
@@ -29,7 +30,8 @@ impl From<TrainedTurns> for Turns {
 pub struct SftConfig {
     /// The adapter.
     pub lora: LoraConfig,
-    /// The loop.
+    /// The loop. Keys that are not given are those of [`SftConfig::default`].
+    #[serde(deserialize_with = "train_args")]
     pub train: TrainArgs,
     /// Longest conversation in tokens; longer ones lose their end.
     pub max_length: usize,
@@ -43,12 +45,21 @@ impl Default for SftConfig {
     fn default() -> Self {
         Self {
             lora: LoraConfig::default(),
-            train: TrainArgs { learning_rate: 2e-4, ..TrainArgs::default() },
+            train: default_train_args(),
             max_length: 1024,
             turns: TrainedTurns::Last,
             held_out: 0.05,
         }
     }
+}
+
+/// TRL's for SFT, with the learning rate that is usual with LoRA.
+fn default_train_args() -> TrainArgs {
+    TrainArgs { learning_rate: 2e-4, ..TrainArgs::default() }
+}
+
+fn train_args<'de, D: Deserializer<'de>>(given: D) -> std::result::Result<TrainArgs, D::Error> {
+    over(&default_train_args(), given)
 }
 
 impl SftConfig {

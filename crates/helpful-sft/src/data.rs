@@ -55,7 +55,9 @@ pub fn prepare(
         match example(tokenizer, conversation, config) {
             Ok((example, truncated)) => {
                 prepared.truncated += truncated as usize;
-                if split::held_out(&key(conversation), config.held_out, seed) {
+                // All but the last turn: what the model is asked.
+                let prompt = conversation.messages.split_last().map_or(&[][..], |(_, p)| p);
+                if split::held_out(&split::prompt_key(prompt), config.held_out, seed) {
                     prepared.held_out.push(example);
                 } else {
                     prepared.train.push(example);
@@ -71,12 +73,6 @@ pub fn prepare(
         return Err(Error::NothingLeft { counts });
     }
     Ok(prepared)
-}
-
-/// All but the last turn: what the model is asked.
-fn key(conversation: &Conversation) -> String {
-    let prompt = conversation.messages.split_last().map_or(&[][..], |(_, prompt)| prompt);
-    prompt.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 fn example(

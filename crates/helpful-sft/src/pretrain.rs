@@ -6,12 +6,7 @@ use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Device, Tensor},
 };
-use cai_data::{
-    constitution::Constitution,
-    hash,
-    seed::Seed,
-    world::World,
-};
+use cai_data::{constitution::Constitution, hash, seed::Seed, world::World};
 use cai_model::{
     checkpoint::save_folder,
     gemma::{Gemma, GemmaConfig, RandomInit},
@@ -105,7 +100,11 @@ pub fn run(
 ) -> Result<TrainReport> {
     let seed = Seed(config.train.seed);
     let world = World::new();
-    let corpus = world.pretrain(&constitution.principles, config.tokenizer_records, seed.derive("tokenizer"));
+    let corpus = world.pretrain(
+        &constitution.principles,
+        config.tokenizer_records,
+        seed.derive("tokenizer"),
+    );
     let texts = corpus.flat_map(|record| record.messages.into_iter().map(|m| m.content));
     train_bpe(texts, config.vocab_size, GEMMA_CHAT_TEMPLATE, out)?;
     let tokenizer = ChatTokenizer::from_dir(out)?;
@@ -117,9 +116,8 @@ pub fn run(
     let (train_set, held_out) =
         (examples(config.records, "train")?, examples(config.held_out_records, "held_out")?);
 
-    let shape = GemmaConfig::from_json(config.gemma()).map_err(|reason| {
-        cai_model::Error::Config { path: out.join("config.json"), reason }
-    })?;
+    let shape = GemmaConfig::from_json(config.gemma())
+        .map_err(|reason| cai_model::Error::Config { path: out.join("config.json"), reason })?;
     let mut source = RandomInit { seed: seed.derive("weights"), std: 0.02, device: device.clone() };
     let gemma = Gemma::load(&shape, &mut source)?.map(&mut Unfreeze);
     let objective = SftObjective {

@@ -29,11 +29,14 @@ pub fn run(
         eval_batch_size: config.train.per_device_train_batch_size,
         mode: Mode::Adapter,
     };
-    let identity = format!("{} {} {config:?}", model.fingerprint, prepared.fingerprint());
+    // The loop itself compares its settings.
+    let identity = format!("{} {}", model.content_fingerprint(), prepared.fingerprint());
     let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label);
     let (gemma, trained) = train(model.gemma.clone(), &objective, &config.train, &run)?;
+    let adapter = dir.join("adapter");
     let model = LanguageModel { gemma, ..model };
-    model.save_adapter(&dir.join("adapter"))?;
+    model.save_adapter(&adapter)?;
+    let model = model.with_adapter(&adapter)?;
     let total = model.config.num_parameters();
     let report = SftReport {
         records: prepared.total,

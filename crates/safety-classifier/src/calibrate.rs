@@ -36,26 +36,14 @@ impl Calibration {
     pub fn fit(logits: &[Vec<f32>], classes: &[usize]) -> Self {
         let temperature = best_temperature(logits, classes);
         let at = |temperature: f64| {
-            let rows: Vec<Vec<f64>> = logits
-                .iter()
-                .map(|row| probabilities(row, temperature))
-                .collect();
-            (
-                mean_nll(&rows, classes),
-                expected_calibration_error(&rows, classes),
-            )
+            let rows: Vec<Vec<f64>> =
+                logits.iter().map(|row| probabilities(row, temperature)).collect();
+            (mean_nll(&rows, classes), expected_calibration_error(&rows, classes))
         };
         let (nll_before, ece_before) = at(1.0);
         let (nll_after, ece_after) = at(temperature);
         let examples = classes.len();
-        Self {
-            temperature,
-            examples,
-            nll_before,
-            nll_after,
-            ece_before,
-            ece_after,
-        }
+        Self { temperature, examples, nll_before, nll_after, ece_before, ece_after }
     }
 }
 
@@ -88,11 +76,7 @@ pub fn expected_calibration_error(rows: &[Vec<f64>], classes: &[usize]) -> f64 {
         confidence[bin] += row[predicted];
         correct[bin] += f64::from(u8::from(predicted == class));
     }
-    let gaps: f64 = confidence
-        .iter()
-        .zip(&correct)
-        .map(|(sum, hits)| (sum - hits).abs())
-        .sum();
+    let gaps: f64 = confidence.iter().zip(&correct).map(|(sum, hits)| (sum - hits).abs()).sum();
     gaps / rows.len().max(1) as f64
 }
 
@@ -125,11 +109,8 @@ fn best_temperature(logits: &[Vec<f32>], classes: &[usize]) -> f64 {
 /// d NLL / d b at b = 1 / temperature: the expected score minus the true class's.
 fn slope(logits: &[Vec<f32>], classes: &[usize], inverse: f64) -> f64 {
     let of_text = |(row, &class): (&Vec<f32>, &usize)| {
-        let expected: f64 = probabilities(row, 1.0 / inverse)
-            .iter()
-            .zip(row)
-            .map(|(p, &z)| p * f64::from(z))
-            .sum();
+        let expected: f64 =
+            probabilities(row, 1.0 / inverse).iter().zip(row).map(|(p, &z)| p * f64::from(z)).sum();
         expected - f64::from(row[class])
     };
     logits.iter().zip(classes).map(of_text).sum()
@@ -141,13 +122,7 @@ mod tests {
 
     /// 3 of 4 texts are right, with class scores that claim far more.
     fn overconfident() -> (Vec<Vec<f32>>, Vec<usize>) {
-        let rows = (0..400).map(|i| {
-            if i % 2 == 0 {
-                vec![8.0, 0.0]
-            } else {
-                vec![0.0, 8.0]
-            }
-        });
+        let rows = (0..400).map(|i| if i % 2 == 0 { vec![8.0, 0.0] } else { vec![0.0, 8.0] });
         let classes = (0..400).map(|i| if i % 8 < 2 { 1 - i % 2 } else { i % 2 });
         (rows.collect(), classes.collect())
     }
@@ -157,15 +132,9 @@ mod tests {
         let (logits, classes) = overconfident();
         let fitted = Calibration::fit(&logits, &classes);
         // softmax(8 / T) = 3/4 where T = 8 / ln 3.
-        assert!(
-            (fitted.temperature - 8.0 / 3f64.ln()).abs() < 1e-6,
-            "{fitted:?}"
-        );
+        assert!((fitted.temperature - 8.0 / 3f64.ln()).abs() < 1e-6, "{fitted:?}");
         assert!(fitted.nll_after < fitted.nll_before);
-        assert!(
-            (fitted.ece_before - 0.25).abs() < 1e-3 && fitted.ece_after < 1e-6,
-            "{fitted:?}"
-        );
+        assert!((fitted.ece_before - 0.25).abs() < 1e-3 && fitted.ece_after < 1e-6, "{fitted:?}");
     }
 
     #[test]

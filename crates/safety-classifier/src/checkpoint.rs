@@ -60,12 +60,7 @@ pub struct Checkpoint {
 impl FolderConfig {
     /// The contents of `config.json` for these labels and sizes.
     pub fn new(labels: Vec<String>, safe_label: String, encoder: EncoderShape) -> Self {
-        Self {
-            model_type: MODEL_TYPE.into(),
-            labels,
-            safe_label,
-            encoder,
-        }
+        Self { model_type: MODEL_TYPE.into(), labels, safe_label, encoder }
     }
 }
 
@@ -110,35 +105,20 @@ impl Checkpoint {
         let bytes = std::fs::read(&path).map_err(cai_data::Error::read(&path))?;
         let encoder =
             weights_from_bytes(&bytes, shape, device).map_err(|problem| wrong(&path, problem))?;
-        Ok(Self {
-            config,
-            encoder,
-            tokenizer,
-            calibration,
-        })
+        Ok(Self { config, encoder, tokenizer, calibration })
     }
 }
 
 fn check_config(config: &FolderConfig) -> std::result::Result<(), String> {
     let shape = &config.encoder;
     if config.model_type != MODEL_TYPE {
-        return Err(format!(
-            "model_type is {:?}, not {MODEL_TYPE:?}",
-            config.model_type
-        ));
+        return Err(format!("model_type is {:?}, not {MODEL_TYPE:?}", config.model_type));
     }
     if config.labels.len() != shape.n_labels || config.labels.len() < 2 {
-        return Err(format!(
-            "{} labels for {} outputs",
-            config.labels.len(),
-            shape.n_labels
-        ));
+        return Err(format!("{} labels for {} outputs", config.labels.len(), shape.n_labels));
     }
     if !config.labels.contains(&config.safe_label) {
-        return Err(format!(
-            "safe_label {:?} is not one of the labels",
-            config.safe_label
-        ));
+        return Err(format!("safe_label {:?} is not one of the labels", config.safe_label));
     }
     if shape.n_heads == 0 || !shape.d_model.is_multiple_of(shape.n_heads) || shape.max_length < 2 {
         return Err(format!("impossible sizes {shape:?}"));
@@ -152,17 +132,11 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 fn wrong(path: &Path, problem: String) -> Error {
-    Error::Checkpoint {
-        path: path.to_path_buf(),
-        problem,
-    }
+    Error::Checkpoint { path: path.to_path_buf(), problem }
 }
 
 fn weights_to_bytes(encoder: &Encoder) -> Result<Vec<u8>> {
-    let failed = |problem: String| Error::Device {
-        what: "the weights",
-        problem,
-    };
+    let failed = |problem: String| Error::Device { what: "the weights", problem };
     // `params` sees what a training model would train: here, all weights.
     let values = params::values(&encoder.clone().train())?;
     let views = values
@@ -188,17 +162,11 @@ fn weights_from_bytes(
             return Err(format!("{name} is {:?}, not F32", view.dtype()));
         }
         let (numbers, _) = view.data().as_chunks::<4>();
-        let values: Vec<f32> = numbers
-            .iter()
-            .map(|number| f32::from_le_bytes(*number))
-            .collect();
+        let values: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
         if values.iter().any(|value| !value.is_finite()) {
             return Err(format!("{name} holds a number that is not finite"));
         }
-        tensors.insert(
-            name.to_owned(),
-            TensorData::new(values, view.shape().to_vec()),
-        );
+        tensors.insert(name.to_owned(), TensorData::new(values, view.shape().to_vec()));
     }
     // Every weight is replaced, or the load fails: the seed does not matter.
     let encoder = Encoder::new(shape, Seed(0), device).train();

@@ -55,13 +55,7 @@ pub enum ClassWeights {
 
 impl Default for ClassifierConfig {
     fn default() -> Self {
-        let labels = [
-            "safe",
-            "hate_speech",
-            "self_harm",
-            "dangerous_advice",
-            "toxic_content",
-        ];
+        let labels = ["safe", "hate_speech", "self_harm", "dangerous_advice", "toxic_content"];
         Self {
             labels: labels.map(String::from).to_vec(),
             safe_label: "safe".into(),
@@ -92,16 +86,10 @@ impl ClassifierConfig {
     /// # Errors
     /// When `safe_label` is not one of `labels`.
     pub fn safe_index(&self) -> Result<usize> {
-        self.labels
-            .iter()
-            .position(|label| *label == self.safe_label)
-            .ok_or_else(|| {
-                let labels = self.labels.join(", ");
-                config(
-                    "safe_label",
-                    format!("{:?} is not one of labels ({labels})", self.safe_label),
-                )
-            })
+        self.labels.iter().position(|label| *label == self.safe_label).ok_or_else(|| {
+            let labels = self.labels.join(", ");
+            config("safe_label", format!("{:?} is not one of labels ({labels})", self.safe_label))
+        })
     }
 
     /// Checks every setting that does not need the data.
@@ -114,10 +102,7 @@ impl ClassifierConfig {
         }
         for (i, label) in self.labels.iter().enumerate() {
             if label.is_empty() || self.labels[..i].contains(label) {
-                return Err(config(
-                    "labels",
-                    format!("{label:?} is empty or occurs twice"),
-                ));
+                return Err(config("labels", format!("{label:?} is empty or occurs twice")));
             }
         }
         self.safe_index()?;
@@ -129,23 +114,14 @@ impl ClassifierConfig {
             return Err(config("max_length", "must be at least 2 tokens".into()));
         }
         if self.d_model == 0 || self.n_layers == 0 || self.d_ff == 0 {
-            return Err(config(
-                "d_model",
-                "d_model, n_layers and d_ff must be above 0".into(),
-            ));
+            return Err(config("d_model", "d_model, n_layers and d_ff must be above 0".into()));
         }
         if self.n_heads == 0 || !self.d_model.is_multiple_of(self.n_heads) {
-            let problem = format!(
-                "{} does not divide d_model ({})",
-                self.n_heads, self.d_model
-            );
+            let problem = format!("{} does not divide d_model ({})", self.n_heads, self.d_model);
             return Err(config("n_heads", problem));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(config(
-                "dropout",
-                format!("{} is not in [0, 1)", self.dropout),
-            ));
+            return Err(config("dropout", format!("{} is not in [0, 1)", self.dropout)));
         }
         if !(self.held_out_fraction > 0.0 && self.held_out_fraction < 1.0) {
             let problem = format!("{} is not between 0 and 1", self.held_out_fraction);
@@ -168,35 +144,15 @@ mod tests {
         let config = ClassifierConfig::default();
         config.validate().unwrap();
         let text = serde_json::to_string(&config).unwrap();
-        assert_eq!(
-            serde_json::from_str::<ClassifierConfig>(&text).unwrap(),
-            config
-        );
+        assert_eq!(serde_json::from_str::<ClassifierConfig>(&text).unwrap(), config);
     }
 
     #[test]
     fn a_wrong_setting_is_named() {
-        let heads = ClassifierConfig {
-            n_heads: 3,
-            ..Default::default()
-        };
-        assert!(
-            heads
-                .validate()
-                .unwrap_err()
-                .to_string()
-                .contains("classifier.n_heads")
-        );
-        let safe = ClassifierConfig {
-            safe_label: "fine".into(),
-            ..Default::default()
-        };
-        assert!(
-            safe.validate()
-                .unwrap_err()
-                .to_string()
-                .contains("classifier.safe_label")
-        );
+        let heads = ClassifierConfig { n_heads: 3, ..Default::default() };
+        assert!(heads.validate().unwrap_err().to_string().contains("classifier.n_heads"));
+        let safe = ClassifierConfig { safe_label: "fine".into(), ..Default::default() };
+        assert!(safe.validate().unwrap_err().to_string().contains("classifier.safe_label"));
         assert!(serde_json::from_str::<ClassifierConfig>(r#"{"d_modl": 1}"#).is_err());
     }
 }

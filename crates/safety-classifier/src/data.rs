@@ -55,9 +55,7 @@ pub fn read(path: &Path, labels: &[String]) -> Result<Vec<LabelledText>> {
     let mut records = Vec::new();
     for line in Reader::<LabelledText>::open(path)? {
         let line = line?;
-        class_of(&line.value, labels, || {
-            format!("{}:{}", path.display(), line.number)
-        })?;
+        class_of(&line.value, labels, || format!("{}:{}", path.display(), line.number))?;
         records.push(line.value);
     }
     Ok(records)
@@ -73,17 +71,11 @@ impl Dataset {
     /// # Errors
     /// An unknown label, no usable record, nothing to hold out, or a class without a training text.
     pub fn new(records: &[LabelledText], config: &ClassifierConfig, seed: Seed) -> Result<Self> {
-        let mut counts = Counts {
-            total: records.len(),
-            ..Counts::default()
-        };
+        let mut counts = Counts { total: records.len(), ..Counts::default() };
         let texts = distinct(records, config, &mut counts)?;
         if texts.is_empty() {
             let found = format!("{} records, left out {:?}", counts.total, counts.left_out);
-            return Err(Error::NoRecords {
-                purpose: "train on",
-                found,
-            });
+            return Err(Error::NoRecords { purpose: "train on", found });
         }
         let held = held_out(&texts, config, seed);
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
@@ -93,24 +85,15 @@ impl Dataset {
             } else {
                 (&mut train, &mut counts.train)
             };
-            *count
-                .entry(config.labels[text.sample.class].clone())
-                .or_default() += 1;
+            *count.entry(config.labels[text.sample.class].clone()).or_default() += 1;
             side.push(text.sample);
         }
         require_all_classes(&train, config)?;
         if held_out.is_empty() {
             let found = "no class has two different texts".into();
-            return Err(Error::NoRecords {
-                purpose: "hold out",
-                found,
-            });
+            return Err(Error::NoRecords { purpose: "hold out", found });
         }
-        Ok(Self {
-            train,
-            held_out,
-            counts,
-        })
+        Ok(Self { train, held_out, counts })
     }
 }
 
@@ -121,11 +104,7 @@ impl Dataset {
 pub fn samples(records: &[LabelledText], labels: &[String]) -> Result<Vec<Sample>> {
     let sample = |(i, record): (usize, &LabelledText)| {
         let class = class_of(record, labels, || format!("record {}", i + 1))?;
-        Ok(Sample {
-            text: record.text.clone(),
-            class,
-            group: record.group.clone(),
-        })
+        Ok(Sample { text: record.text.clone(), class, group: record.group.clone() })
     };
     records.iter().enumerate().map(sample).collect()
 }
@@ -142,10 +121,7 @@ fn distinct(
 ) -> Result<Vec<Text>> {
     let mut texts: Vec<Text> = samples(records, &config.labels)?
         .into_iter()
-        .map(|sample| Text {
-            normalised: normalise(&sample.text),
-            sample,
-        })
+        .map(|sample| Text { normalised: normalise(&sample.text), sample })
         .collect();
     let mut leave_out = |reason: &str, number: usize| {
         if number > 0 {
@@ -196,11 +172,7 @@ fn held_out(texts: &[Text], config: &ClassifierConfig, seed: Seed) -> Vec<bool> 
 /// The rounded share, but at least one on each side where there are two texts.
 fn held_out_of_class(number: usize, fraction: f64) -> usize {
     let share = (number as f64 * fraction).round() as usize;
-    if number < 2 {
-        0
-    } else {
-        share.clamp(1, number - 1)
-    }
+    if number < 2 { 0 } else { share.clamp(1, number - 1) }
 }
 
 fn require_all_classes(train: &[Sample], config: &ClassifierConfig) -> Result<()> {
@@ -214,9 +186,7 @@ fn require_all_classes(train: &[Sample], config: &ClassifierConfig) -> Result<()
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Error::MissingClass {
-        labels: missing.join(", "),
-    })
+    Err(Error::MissingClass { labels: missing.join(", ") })
 }
 
 fn class_of(
@@ -224,14 +194,11 @@ fn class_of(
     labels: &[String],
     place: impl FnOnce() -> String,
 ) -> Result<usize> {
-    labels
-        .iter()
-        .position(|label| *label == record.label)
-        .ok_or_else(|| Error::UnknownLabel {
-            place: place(),
-            label: record.label.clone(),
-            known: labels.join(", "),
-        })
+    labels.iter().position(|label| *label == record.label).ok_or_else(|| Error::UnknownLabel {
+        place: place(),
+        label: record.label.clone(),
+        known: labels.join(", "),
+    })
 }
 
 #[cfg(test)]
@@ -240,21 +207,14 @@ mod tests {
 
     fn config() -> ClassifierConfig {
         let labels = vec!["safe".into(), "toxic_content".into()];
-        ClassifierConfig {
-            labels,
-            held_out_fraction: 0.25,
-            ..Default::default()
-        }
+        ClassifierConfig { labels, held_out_fraction: 0.25, ..Default::default() }
     }
 
     fn records(number: usize) -> Vec<LabelledText> {
         (0..number)
             .flat_map(|i| {
                 let safe = LabelledText::new(format!("kind words {i}"), "safe");
-                [
-                    safe,
-                    LabelledText::new(format!("rude words {i}"), "toxic_content"),
-                ]
+                [safe, LabelledText::new(format!("rude words {i}"), "toxic_content")]
             })
             .collect()
     }
@@ -266,20 +226,10 @@ mod tests {
         records.push(LabelledText::new("kind words 4", "toxic_content"));
         records.push(LabelledText::new("?!", "safe"));
         let counts = Dataset::new(&records, &config(), Seed(1)).unwrap().counts;
-        let reasons = [
-            "no letters or digits",
-            "repeated text",
-            "same text under two labels",
-        ];
-        let left_out: Vec<(&str, usize)> = counts
-            .left_out
-            .iter()
-            .map(|(reason, number)| (reason.as_str(), *number))
-            .collect();
-        assert_eq!(
-            left_out,
-            [(reasons[0], 1), (reasons[1], 1), (reasons[2], 2)]
-        );
+        let reasons = ["no letters or digits", "repeated text", "same text under two labels"];
+        let left_out: Vec<(&str, usize)> =
+            counts.left_out.iter().map(|(reason, number)| (reason.as_str(), *number)).collect();
+        assert_eq!(left_out, [(reasons[0], 1), (reasons[1], 1), (reasons[2], 2)]);
         let used: usize = counts.train.values().chain(counts.held_out.values()).sum();
         assert_eq!(used + 4, counts.total);
         assert_eq!(counts.held_out["toxic_content"], 2);
@@ -306,14 +256,8 @@ mod tests {
     #[test]
     fn unusable_data_is_an_error_that_says_so() {
         let error = Dataset::new(&[], &config(), Seed(1)).unwrap_err();
-        assert!(
-            error.to_string().contains("no labelled texts to train on"),
-            "{error}"
-        );
-        let safe: Vec<_> = records(4)
-            .into_iter()
-            .filter(|record| record.label == "safe")
-            .collect();
+        assert!(error.to_string().contains("no labelled texts to train on"), "{error}");
+        let safe: Vec<_> = records(4).into_iter().filter(|record| record.label == "safe").collect();
         let error = Dataset::new(&safe, &config(), Seed(1)).unwrap_err();
         assert!(error.to_string().contains("toxic_content"), "{error}");
     }
@@ -325,9 +269,6 @@ mod tests {
         let lines = "{\"text\":\"a\",\"label\":\"safe\"}\n\n{\"text\":\"b\",\"label\":\"odd\"}\n";
         std::fs::write(&path, lines).unwrap();
         let error = read(&path, &config().labels).unwrap_err().to_string();
-        assert!(
-            error.contains("texts.jsonl:3") && error.contains("\"odd\""),
-            "{error}"
-        );
+        assert!(error.contains("texts.jsonl:3") && error.contains("\"odd\""), "{error}");
     }
 }

@@ -19,10 +19,7 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     if records.is_empty() {
         let found = "the file holds no record".into();
-        return Err(Error::NoRecords {
-            purpose: "evaluate",
-            found,
-        });
+        return Err(Error::NoRecords { purpose: "evaluate", found });
     }
     let samples = samples(records, classifier.labels())?;
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
@@ -36,10 +33,5 @@ pub fn evaluate(
             group: sample.group.as_deref(),
         })
         .collect();
-    Ok(Evaluation::new(
-        &outcomes,
-        classifier.labels(),
-        classifier.safe(),
-        min_group_size,
-    ))
+    Ok(Evaluation::new(&outcomes, classifier.labels(), classifier.safe(), min_group_size))
 }

@@ -93,24 +93,16 @@ impl Evaluation {
         for outcome in outcomes {
             confusion[outcome.class][argmax(&outcome.probabilities)] += 1;
         }
-        let per_class: Vec<ClassMetrics> = labels
-            .iter()
-            .enumerate()
-            .map(|(i, label)| class(i, label, &confusion))
-            .collect();
-        let present: Vec<f64> = per_class
-            .iter()
-            .filter(|class| class.support > 0)
-            .map(|class| class.f1)
-            .collect();
+        let per_class: Vec<ClassMetrics> =
+            labels.iter().enumerate().map(|(i, label)| class(i, label, &confusion)).collect();
+        let present: Vec<f64> =
+            per_class.iter().filter(|class| class.support > 0).map(|class| class.f1).collect();
         let right: usize = (0..labels.len()).map(|i| confusion[i][i]).sum();
         let safe_texts: usize = confusion[safe].iter().sum();
         let harmful_texts = outcomes.len() - safe_texts;
         let missed = confusion.iter().map(|row| row[safe]).sum::<usize>() - confusion[safe][safe];
-        let rows: Vec<Vec<f64>> = outcomes
-            .iter()
-            .map(|outcome| outcome.probabilities.clone())
-            .collect();
+        let rows: Vec<Vec<f64>> =
+            outcomes.iter().map(|outcome| outcome.probabilities.clone()).collect();
         let classes: Vec<usize> = outcomes.iter().map(|outcome| outcome.class).collect();
         Self {
             examples: outcomes.len(),
@@ -142,11 +134,7 @@ fn class(i: usize, label: &str, confusion: &[Vec<usize>]) -> ClassMetrics {
 }
 
 fn ratio(part: usize, whole: usize) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// The probability that a harmful text has the higher harm of a harmful and a safe one, ties half:
@@ -194,10 +182,7 @@ fn groups(outcomes: &[Outcome], safe: usize, min_group_size: usize) -> Option<Gr
     let largest = rates.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let smallest = rates.iter().copied().fold(f64::INFINITY, f64::min);
     let false_positive_gap = (rates.len() > 1).then_some(largest - smallest);
-    Some(GroupMetrics {
-        groups,
-        false_positive_gap,
-    })
+    Some(GroupMetrics { groups, false_positive_gap })
 }
 
 #[cfg(test)]
@@ -205,11 +190,7 @@ mod tests {
     use super::*;
 
     fn outcome(harm: f64, class: usize, group: Option<&str>) -> Outcome<'_> {
-        Outcome {
-            probabilities: vec![1.0 - harm, harm],
-            class,
-            group,
-        }
+        Outcome { probabilities: vec![1.0 - harm, harm], class, group }
     }
 
     fn evaluate(outcomes: &[Outcome]) -> Evaluation {

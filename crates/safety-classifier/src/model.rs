@@ -79,21 +79,14 @@ pub struct Dropout {
 impl Dropout {
     /// Dropout at `rate`, or `None` where the rate is 0.
     pub fn new(rate: f64, seed: Seed) -> Option<Self> {
-        (rate > 0.0).then(|| Self {
-            rate: rate as f32,
-            rng: seed.rng(),
-        })
+        (rate > 0.0).then(|| Self { rate: rate as f32, rng: seed.rng() })
     }
 
     fn apply(&mut self, x: Tensor<3>) -> Tensor<3> {
         let keep = 1.0 / (1.0 - self.rate);
         let shape = x.dims();
         let mut draw = || {
-            if self.rng.random::<f32>() < self.rate {
-                0.0
-            } else {
-                keep
-            }
+            if self.rng.random::<f32>() < self.rate { 0.0 } else { keep }
         };
         let factors: Vec<f32> = (0..shape.iter().product()).map(|_| draw()).collect();
         let factors = Tensor::from_data(TensorData::new(factors, shape), &x.device());
@@ -152,9 +145,7 @@ impl Encoder {
         let positions = self.position_embedding.val().narrow(0, 0, width);
         let mut x = drop_out(&mut dropout, tokens + positions.unsqueeze::<3>());
         // 0 at real tokens, MASKED at padding.
-        let padding = (batch.real.clone() - 1.0)
-            .mul_scalar(-MASKED)
-            .reshape([rows, 1, 1, width]);
+        let padding = (batch.real.clone() - 1.0).mul_scalar(-MASKED).reshape([rows, 1, 1, width]);
         for layer in &self.layers {
             x = layer.forward(x, &padding, &mut dropout);
         }
@@ -166,9 +157,7 @@ impl Encoder {
 /// Mean over the real tokens: `[batch, width, d]` and `[batch, width]` to `[batch, d]`.
 fn mean_of_real(x: Tensor<3>, real: Tensor<2>) -> Tensor<2> {
     let counts = real.clone().sum_dim(1);
-    let sums = (x * real.unsqueeze_dim::<3>(2))
-        .sum_dim(1)
-        .squeeze_dim::<2>(1);
+    let sums = (x * real.unsqueeze_dim::<3>(2)).sum_dim(1).squeeze_dim::<2>(1);
     sums / counts
 }
 
@@ -189,21 +178,13 @@ impl Layer {
     fn attention(&self, x: Tensor<3>, padding: &Tensor<4>) -> Tensor<3> {
         let [rows, width, d] = x.dims();
         let d_head = d / self.n_heads;
-        let heads = |x: Tensor<3>| {
-            x.reshape([rows, width, self.n_heads, d_head])
-                .swap_dims(1, 2)
-        };
-        let query = heads(
-            self.query
-                .forward(x.clone())
-                .div_scalar((d_head as f32).sqrt()),
-        );
+        let heads = |x: Tensor<3>| x.reshape([rows, width, self.n_heads, d_head]).swap_dims(1, 2);
+        let query = heads(self.query.forward(x.clone()).div_scalar((d_head as f32).sqrt()));
         let key = heads(self.key.forward(x.clone()));
         let value = heads(self.value.forward(x));
         let scores = query.matmul(key.swap_dims(2, 3)) + padding.clone();
         let mixed = softmax(scores, 3).matmul(value);
-        self.out
-            .forward(mixed.swap_dims(1, 2).reshape([rows, width, d]))
+        self.out.forward(mixed.swap_dims(1, 2).reshape([rows, width, d]))
     }
 }
 
@@ -216,9 +197,8 @@ struct Init<'a> {
 impl Init<'_> {
     fn uniform(&self, name: &str, shape: [usize; 2], bound: f32) -> Param<Tensor<2>> {
         let mut rng = self.seed.derive(name).rng();
-        let values: Vec<f32> = (0..shape[0] * shape[1])
-            .map(|_| rng.random_range(-bound..bound))
-            .collect();
+        let values: Vec<f32> =
+            (0..shape[0] * shape[1]).map(|_| rng.random_range(-bound..bound)).collect();
         Param::from_data(TensorData::new(values, shape), self.device)
     }
 
@@ -258,15 +238,8 @@ mod tests {
     #[test]
     fn a_padded_batch_gives_what_each_text_gives_alone() {
         let encoder = encoder();
-        let rows: [&[u32]; 3] = [
-            &[1],
-            &[1, 5, 9, 20, 33, 4, 8, 2, 40, 41, 42, 43],
-            &[1, 7, 7],
-        ];
-        let alone: Vec<f32> = rows
-            .iter()
-            .flat_map(|row| logits(&encoder, &[row]))
-            .collect();
+        let rows: [&[u32]; 3] = [&[1], &[1, 5, 9, 20, 33, 4, 8, 2, 40, 41, 42, 43], &[1, 7, 7]];
+        let alone: Vec<f32> = rows.iter().flat_map(|row| logits(&encoder, &[row])).collect();
         let together = logits(&encoder, &rows);
         for (a, b) in alone.iter().zip(&together) {
             assert!(a.is_finite() && (a - b).abs() < 1e-5, "{a} {b}");

@@ -43,10 +43,7 @@ impl Tokens {
     pub fn new(samples: &[Sample], tokenizer: &TextTokenizer) -> Result<Self> {
         let encode = |sample: &Sample| Ok(tokenizer.encode(&sample.text)?.ids);
         let ids = samples.iter().map(encode).collect::<Result<_>>()?;
-        Ok(Self {
-            ids,
-            classes: samples.iter().map(|sample| sample.class).collect(),
-        })
+        Ok(Self { ids, classes: samples.iter().map(|sample| sample.class).collect() })
     }
 
     fn rows(&self, items: &[usize]) -> Vec<&[u32]> {
@@ -58,13 +55,7 @@ impl CrossEntropy {
     /// The objective for these texts. Every class occurs in `train`.
     pub fn new(train: Tokens, held_out: Tokens, config: &ClassifierConfig, pad: u32) -> Self {
         let class_weights = class_weights(&train.classes, config);
-        Self {
-            train,
-            held_out,
-            class_weights,
-            dropout: config.dropout,
-            pad,
-        }
+        Self { train, held_out, class_weights, dropout: config.dropout, pad }
     }
 
     fn weight_of(&self, item: usize) -> f64 {
@@ -115,21 +106,13 @@ impl Objective<Encoder> for CrossEntropy {
             metrics.add("accuracy", f64::from(u8::from(argmax(row) == class)), 1.0);
         }
         let tokens = rows.iter().map(|row| row.len()).sum();
-        Ok(StepLoss {
-            surrogate,
-            loss,
-            tokens,
-            metrics,
-        })
+        Ok(StepLoss { surrogate, loss, tokens, metrics })
     }
 
     fn evaluate(&self, model: &Encoder) -> std::result::Result<Metrics, ObjectiveError> {
         let mut metrics = Metrics::new();
         let rows: Vec<&[u32]> = self.held_out.ids.iter().map(Vec::as_slice).collect();
-        for (row, &class) in logits(model, &rows, self.pad)?
-            .iter()
-            .zip(&self.held_out.classes)
-        {
+        for (row, &class) in logits(model, &rows, self.pad)?.iter().zip(&self.held_out.classes) {
             let probability = probabilities(row, 1.0)[class].max(f64::MIN_POSITIVE);
             metrics.add("loss", -probability.ln(), 1.0);
             metrics.add("accuracy", f64::from(u8::from(argmax(row) == class)), 1.0);
@@ -159,16 +142,9 @@ mod tests {
     fn balanced_classes_weigh_the_same() {
         let labels = vec!["safe".into(), "self_harm".into()];
         let class_weights = ClassWeights::Balanced;
-        let config = ClassifierConfig {
-            labels,
-            class_weights,
-            ..Default::default()
-        };
+        let config = ClassifierConfig { labels, class_weights, ..Default::default() };
         let ids = vec![vec![1]; 4];
-        let train = Tokens {
-            ids,
-            classes: vec![0, 0, 0, 1],
-        };
+        let train = Tokens { ids, classes: vec![0, 0, 0, 1] };
         let objective = CrossEntropy::new(train, Tokens::default(), &config, 0);
         assert!((objective.weight(&[0, 1, 2]) - objective.weight(&[3])).abs() < 1e-12);
         assert!((objective.weight(&[0, 1, 2, 3]) - 4.0).abs() < 1e-12);

@@ -50,19 +50,10 @@ impl SafetyClassifier {
             hashes += &hash::file(&dir.join(file))?;
         }
         let config = &checkpoint.config;
-        let safe = config
-            .labels
-            .iter()
-            .position(|label| *label == config.safe_label)
-            .ok_or_else(|| Error::Checkpoint {
-                path: dir.into(),
-                problem: "no safe label".into(),
-            })?;
-        Ok(Self {
-            checkpoint,
-            safe,
-            fingerprint: hash::bytes(hashes.as_bytes()),
-        })
+        let safe = config.labels.iter().position(|label| *label == config.safe_label).ok_or_else(
+            || Error::Checkpoint { path: dir.into(), problem: "no safe label".into() },
+        )?;
+        Ok(Self { checkpoint, safe, fingerprint: hash::bytes(hashes.as_bytes()) })
     }
 
     /// Classifies `texts`; one prediction for each, in order.
@@ -75,11 +66,7 @@ impl SafetyClassifier {
     pub fn predict(&self, texts: &[&str]) -> Result<Vec<Prediction>> {
         let encoded = self.encode(texts)?;
         let rows = self.probabilities(&encoded)?;
-        Ok(rows
-            .iter()
-            .zip(&encoded)
-            .map(|(row, text)| self.prediction(row, text))
-            .collect())
+        Ok(rows.iter().zip(&encoded).map(|(row, text)| self.prediction(row, text)).collect())
     }
 
     /// The labels, in the order of the head's outputs.
@@ -102,26 +89,15 @@ impl SafetyClassifier {
     }
 
     pub(crate) fn encode(&self, texts: &[&str]) -> Result<Vec<Encoded>> {
-        texts
-            .iter()
-            .map(|text| self.checkpoint.tokenizer.encode(text))
-            .collect()
+        texts.iter().map(|text| self.checkpoint.tokenizer.encode(text)).collect()
     }
 
     /// Calibrated class probabilities of each text, in the order of the labels.
     pub(crate) fn probabilities(&self, texts: &[Encoded]) -> Result<Vec<Vec<f64>>> {
         let rows: Vec<&[u32]> = texts.iter().map(|text| text.ids.as_slice()).collect();
-        let Checkpoint {
-            encoder,
-            tokenizer,
-            calibration,
-            ..
-        } = &self.checkpoint;
+        let Checkpoint { encoder, tokenizer, calibration, .. } = &self.checkpoint;
         let logits = logits(encoder, &rows, tokenizer.pad())?;
-        Ok(logits
-            .iter()
-            .map(|row| probabilities(row, calibration.temperature))
-            .collect())
+        Ok(logits.iter().map(|row| probabilities(row, calibration.temperature)).collect())
     }
 
     fn prediction(&self, row: &[f64], text: &Encoded) -> Prediction {
@@ -130,10 +106,7 @@ impl SafetyClassifier {
             label: labels[argmax(row)].clone(),
             probabilities: labels.iter().cloned().zip(row.iter().copied()).collect(),
             // The sum keeps small probabilities that 1 − P(safe) would round away.
-            harm: (0..row.len())
-                .filter(|&i| i != self.safe)
-                .map(|i| row[i])
-                .sum(),
+            harm: (0..row.len()).filter(|&i| i != self.safe).map(|i| row[i]).sum(),
             truncated: text.truncated,
         }
     }
@@ -152,10 +125,9 @@ pub(crate) fn logits(encoder: &Encoder, rows: &[&[u32]], pad: u32) -> Result<Vec
         let block_rows: Vec<&[u32]> = block.iter().map(|&i| rows[i]).collect();
         let scores = encoder.forward(&TextBatch::new(&block_rows, pad, &device), None);
         let [_, n_labels] = scores.dims();
-        let scores: Vec<f32> = scores.try_into_vec_as().map_err(|error| Error::Device {
-            what: "class scores",
-            problem: error.to_string(),
-        })?;
+        let scores: Vec<f32> = scores
+            .try_into_vec_as()
+            .map_err(|error| Error::Device { what: "class scores", problem: error.to_string() })?;
         for (&i, row) in block.iter().zip(scores.chunks(n_labels)) {
             logits[i] = row.to_vec();
         }

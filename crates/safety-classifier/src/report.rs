@@ -56,14 +56,8 @@ impl Report {
         for (reason, number) in &data.left_out {
             line(&mut page, format_args!("- left out: {number} ({reason})"));
         }
-        let Calibration {
-            temperature,
-            nll_before,
-            nll_after,
-            ece_before,
-            ece_after,
-            ..
-        } = self.calibration;
+        let Calibration { temperature, nll_before, nll_after, ece_before, ece_after, .. } =
+            self.calibration;
         page.push_str("\n## Held-out texts\n\n");
         page.push_str(&evaluation_markdown(&self.held_out));
         line(
@@ -103,20 +97,10 @@ pub fn evaluation_markdown(evaluation: &Evaluation) -> String {
             evaluation.ece,
         ),
     );
-    let labels: Vec<&str> = evaluation
-        .per_class
-        .iter()
-        .map(|class| class.label.as_str())
-        .collect();
+    let labels: Vec<&str> = evaluation.per_class.iter().map(|class| class.label.as_str()).collect();
     let predicted = labels.join(" | ");
-    line(
-        &mut page,
-        format_args!("| class | texts | precision | recall | F1 | {predicted} |"),
-    );
-    line(
-        &mut page,
-        format_args!("|---|{}", "---:|".repeat(4 + labels.len())),
-    );
+    line(&mut page, format_args!("| class | texts | precision | recall | F1 | {predicted} |"));
+    line(&mut page, format_args!("|---|{}", "---:|".repeat(4 + labels.len())));
     for (class, row) in evaluation.per_class.iter().zip(&evaluation.confusion) {
         let cells: Vec<String> = row.iter().map(usize::to_string).collect();
         line(
@@ -135,18 +119,12 @@ pub fn evaluation_markdown(evaluation: &Evaluation) -> String {
     page.push_str("\nThe last columns count the predicted classes.\n");
     if let Some(groups) = &evaluation.groups {
         let gap = optional(groups.false_positive_gap);
-        line(
-            &mut page,
-            format_args!("\nFalse-positive gap between groups: {gap}.\n"),
-        );
+        line(&mut page, format_args!("\nFalse-positive gap between groups: {gap}.\n"));
         page.push_str("| group | safe texts | called harmful | rate |\n|---|---:|---:|---:|\n");
         for (group, rate) in &groups.groups {
             let (safe, wrong) = (rate.safe, rate.false_positives);
             let rate = rate.false_positive_rate;
-            line(
-                &mut page,
-                format_args!("| {group} | {safe} | {wrong} | {rate:.3} |"),
-            );
+            line(&mut page, format_args!("| {group} | {safe} | {wrong} | {rate:.3} |"));
         }
     }
     page

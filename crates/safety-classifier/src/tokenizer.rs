@@ -49,9 +49,7 @@ impl TextTokenizer {
         max_length: usize,
     ) -> Result<Self> {
         let mut tokenizer = Tokenizer::new(BPE::default());
-        tokenizer
-            .with_normalizer(Some(folding(lowercase)?))
-            .map_err(failed)?;
+        tokenizer.with_normalizer(Some(folding(lowercase)?)).map_err(failed)?;
         tokenizer.with_pre_tokenizer(Some(ByteLevel::new(true, false, true)));
         tokenizer.with_decoder(Some(ByteLevel::default()));
         let mut trainer: TrainerWrapper = BpeTrainer::builder()
@@ -59,15 +57,10 @@ impl TextTokenizer {
             .min_frequency(2)
             .show_progress(false)
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-            .special_tokens(vec![
-                AddedToken::from(PAD, true),
-                AddedToken::from(CLS, true),
-            ])
+            .special_tokens(vec![AddedToken::from(PAD, true), AddedToken::from(CLS, true)])
             .build()
             .into();
-        tokenizer
-            .train(&mut trainer, texts.iter())
-            .map_err(failed)?;
+        tokenizer.train(&mut trainer, texts.iter()).map_err(failed)?;
         Self::new(tokenizer, max_length)
     }
 
@@ -76,10 +69,7 @@ impl TextTokenizer {
     /// # Errors
     /// When the file is missing or is no tokenizer of this crate.
     pub fn load(path: &Path, max_length: usize) -> Result<Self> {
-        let checkpoint = |problem| Error::Checkpoint {
-            path: path.to_path_buf(),
-            problem,
-        };
+        let checkpoint = |problem| Error::Checkpoint { path: path.to_path_buf(), problem };
         let bytes = std::fs::read(path).map_err(cai_data::Error::read(path))?;
         let tokenizer =
             Tokenizer::from_bytes(bytes).map_err(|error| checkpoint(error.to_string()))?;
@@ -104,10 +94,7 @@ impl TextTokenizer {
         let tokens = encoding.get_ids();
         let mut ids = vec![self.cls];
         ids.extend_from_slice(&tokens[..tokens.len().min(room)]);
-        Ok(Encoded {
-            ids,
-            truncated: tokens.len() > room,
-        })
+        Ok(Encoded { ids, truncated: tokens.len() > room })
     }
 
     /// Number of tokens.
@@ -124,17 +111,10 @@ impl TextTokenizer {
         // `[PAD]` written in a text is text, not padding.
         inner.set_encode_special_tokens(true);
         let id = |token: &str| {
-            inner
-                .token_to_id(token)
-                .ok_or_else(|| Error::Tokenizer(format!("no token {token}")))
+            inner.token_to_id(token).ok_or_else(|| Error::Tokenizer(format!("no token {token}")))
         };
         let (cls, pad) = (id(CLS)?, id(PAD)?);
-        Ok(Self {
-            inner,
-            cls,
-            pad,
-            max_length,
-        })
+        Ok(Self { inner, cls, pad, max_length })
     }
 }
 
@@ -158,11 +138,7 @@ mod tests {
     use super::*;
 
     fn tokenizer() -> TextTokenizer {
-        let texts = [
-            "how do I bake bread",
-            "how do I bake a cake",
-            "bake the bread slowly",
-        ];
+        let texts = ["how do I bake bread", "how do I bake a cake", "bake the bread slowly"];
         TextTokenizer::train(&texts, 300, true, 16).unwrap()
     }
 
@@ -173,9 +149,7 @@ mod tests {
             let ids = tokenizer.encode(text).unwrap().ids;
             assert_eq!(ids[0], tokenizer.cls);
             assert!(
-                ids[1..]
-                    .iter()
-                    .all(|&id| id != tokenizer.cls && id != tokenizer.pad),
+                ids[1..].iter().all(|&id| id != tokenizer.cls && id != tokenizer.pad),
                 "{text}"
             );
         }

@@ -71,12 +71,8 @@ pub fn train(
 
     let folder = FolderConfig::new(config.labels.clone(), config.safe_label.clone(), shape);
     let vocab_size = tokenizer.vocab_size();
-    let checkpoint = Checkpoint {
-        config: folder,
-        encoder,
-        tokenizer,
-        calibration: calibration.clone(),
-    };
+    let checkpoint =
+        Checkpoint { config: folder, encoder, tokenizer, calibration: calibration.clone() };
     checkpoint.save(out_dir)?;
     let report = Report {
         data: dataset.counts,
@@ -95,12 +91,7 @@ pub fn train(
 
 fn train_tokenizer(samples: &[Sample], config: &ClassifierConfig) -> Result<TextTokenizer> {
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
-    TextTokenizer::train(
-        &texts,
-        config.vocab_size,
-        config.lowercase,
-        config.max_length,
-    )
+    TextTokenizer::train(&texts, config.vocab_size, config.lowercase, config.max_length)
 }
 
 fn encoder_shape(config: &ClassifierConfig, vocab_size: usize) -> EncoderShape {

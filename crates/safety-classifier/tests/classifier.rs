@@ -16,9 +16,7 @@ const WORDS: [[&str; 4]; 3] = [
     ["despise", "vermin", "inferior", "expel"],
     ["hopeless", "cutting", "worthless", "ending"],
 ];
-const FILLERS: [&str; 8] = [
-    "the", "of", "some", "today", "please", "they", "about", "with",
-];
+const FILLERS: [&str; 8] = ["the", "of", "some", "today", "please", "they", "about", "with"];
 
 /// Texts of fillers around two words that give the class away.
 fn records(number: usize, seed: u64) -> Vec<LabelledText> {
@@ -27,10 +25,8 @@ fn records(number: usize, seed: u64) -> Vec<LabelledText> {
             let mut rng = Seed(seed).index(i as u64).rng();
             let class = i % LABELS.len();
             let length = rng.random_range(3..12);
-            let mut words: Vec<&str> = (0..length)
-                .filter_map(|_| FILLERS.choose(&mut rng))
-                .copied()
-                .collect();
+            let mut words: Vec<&str> =
+                (0..length).filter_map(|_| FILLERS.choose(&mut rng)).copied().collect();
             for _ in 0..2 {
                 let place = rng.random_range(0..=words.len());
                 words.insert(place, WORDS[class][rng.random_range(0..4)]);
@@ -81,21 +77,15 @@ fn it_learns_calibrates_and_answers_the_same_after_loading() {
     let evaluation = evaluate(&classifier, &new, 5).unwrap();
     assert!(evaluation.accuracy > 0.95, "{evaluation:?}");
 
-    let texts: Vec<&str> = new
-        .iter()
-        .map(|record| record.text.as_str())
-        .chain(["", "🙂"])
-        .collect();
+    let texts: Vec<&str> =
+        new.iter().map(|record| record.text.as_str()).chain(["", "🙂"]).collect();
     let predictions = classifier.predict(&texts).unwrap();
     let again = SafetyClassifier::load(dir.path(), &Device::flex()).unwrap();
     assert_eq!(again.predict(&texts).unwrap(), predictions);
     assert_eq!(again.fingerprint(), classifier.fingerprint());
     for (text, together) in texts.iter().zip(&predictions) {
         let alone = &classifier.predict(&[text]).unwrap()[0];
-        assert!(
-            (alone.harm - together.harm).abs() < 1e-5,
-            "{text}: {alone:?} {together:?}"
-        );
+        assert!((alone.harm - together.harm).abs() < 1e-5, "{text}: {alone:?} {together:?}");
         let sum: f64 = together.probabilities.values().sum();
         assert!((sum - 1.0).abs() < 1e-9);
         assert!((together.harm - (1.0 - together.probabilities["safe"])).abs() < 1e-9);
@@ -108,12 +98,7 @@ fn the_same_seed_gives_the_same_bytes() {
     let reports = dirs.each_ref().map(|dir| trained(dir.path()));
     // Once more over a complete run: it is taken up, not repeated.
     assert_eq!(trained(dirs[0].path()), reports[1]);
-    let files = [
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "calibration.json",
-    ];
+    let files = ["config.json", "model.safetensors", "tokenizer.json", "calibration.json"];
     for file in files.into_iter().chain(["report.json", "report.md"]) {
         let bytes = |dir: &tempfile::TempDir| std::fs::read(dir.path().join(file)).unwrap();
         assert!(bytes(&dirs[0]) == bytes(&dirs[1]), "{file} differs");
@@ -124,18 +109,13 @@ fn the_same_seed_gives_the_same_bytes() {
 fn bad_records_are_errors_that_name_them() {
     let dir = tempfile::tempdir().unwrap();
     let error = |records: &[LabelledText]| {
-        train(&config(), records, &Device::flex(), dir.path())
-            .unwrap_err()
-            .to_string()
+        train(&config(), records, &Device::flex(), dir.path()).unwrap_err().to_string()
     };
     assert!(error(&[]).contains("no labelled texts to train on"));
     let mut some = records(30, 1);
     some.push(LabelledText::new("hello", "nice"));
     assert!(error(&some).contains("record 31: unknown label \"nice\""));
-    let some: Vec<_> = records(30, 1)
-        .into_iter()
-        .filter(|r| r.label != "self_harm")
-        .collect();
+    let some: Vec<_> = records(30, 1).into_iter().filter(|r| r.label != "self_harm").collect();
     assert!(error(&some).contains("label self_harm"));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -144,11 +124,7 @@ fn bad_records_are_errors_that_name_them() {
 fn a_damaged_folder_is_an_error_that_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     trained(dir.path());
-    let error = || {
-        SafetyClassifier::load(dir.path(), &Device::flex())
-            .unwrap_err()
-            .to_string()
-    };
+    let error = || SafetyClassifier::load(dir.path(), &Device::flex()).unwrap_err().to_string();
 
     let weights = dir.path().join("model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
@@ -159,16 +135,9 @@ fn a_damaged_folder_is_an_error_that_names_the_file() {
     let config = dir.path().join("config.json");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("\"d_ff\": 64", "\"d_ff\": 32")).unwrap();
-    assert!(
-        error().contains("model.safetensors") && error().contains("32"),
-        "{}",
-        error()
-    );
-    std::fs::write(
-        &config,
-        text.replace("\"safe_label\": \"safe\"", "\"safe_label\": \"ok\""),
-    )
-    .unwrap();
+    assert!(error().contains("model.safetensors") && error().contains("32"), "{}", error());
+    std::fs::write(&config, text.replace("\"safe_label\": \"safe\"", "\"safe_label\": \"ok\""))
+        .unwrap();
     assert!(error().contains("config.json"), "{}", error());
     std::fs::write(&config, text).unwrap();
 

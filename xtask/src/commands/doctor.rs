@@ -82,20 +82,26 @@ impl Doctor {
         self.note(constitution, |c| {
             format!("constitution '{}': {} principles", c.name, c.principles.len())
         });
-        if let Some(base) = self.note(input::model(&config.model), |m| format!("model {}", m.path.display())) {
-            self.model(&base.path);
+        if let Some(base) =
+            self.note(input::model(&config.model), |m| format!("model {}", m.path.display()))
+        {
+            self.model(&base.path, config);
         }
         self.data(config);
         self.disk(runs);
     }
 
-    fn model(&mut self, dir: &Path) {
+    fn model(&mut self, dir: &Path, settings: &Config) {
         let Some(config) = self.note(GemmaConfig::read(dir).map_err(Into::into), |c| {
             let parameters = c.num_parameters() as f64 / 1e6;
             format!("{:?}, {parameters:.1} M parameters, {} layers", c.variant, c.num_hidden_layers)
         }) else {
             return;
         };
+        let lora = settings.sft.lora.num_parameters(&config);
+        let percent = 100.0 * lora as f64 / config.num_parameters() as f64;
+        let rank = settings.sft.lora.r;
+        self.good(format!("adapter of rank {rank}: {lora} trainable parameters ({percent:.2} %)"));
         // f32 weights and about as much again for activations, moments and the runtime.
         let needed = config.num_parameters() as u64 * 4 * 2 + 512 * MIB;
         let free = match System::new() {

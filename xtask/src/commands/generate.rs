@@ -1,7 +1,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use cai_data::{dataset, jsonl, record::{Message, Prompt}, seed::Seed};
+use cai_data::{
+    dataset, jsonl,
+    record::{Message, Prompt},
+    seed::Seed,
+};
 use cai_model::generate::{SamplingConfig, generate};
 use cai_train::{Progress, Verbosity};
 use clap::Args;
@@ -57,7 +61,9 @@ pub fn run(args: GenerateArgs) -> Result<()> {
     let ids = prompts
         .iter()
         .enumerate()
-        .map(|(i, p)| model.tokenizer.prompt(&p.prompt).with_context(|| format!("prompt {}", i + 1)))
+        .map(|(i, p)| {
+            model.tokenizer.prompt(&p.prompt).with_context(|| format!("prompt {}", i + 1))
+        })
         .collect::<Result<Vec<_>>>()?;
     let temperature = if args.greedy { 0.0 } else { args.temperature };
     let sampling = SamplingConfig {

@@ -2,11 +2,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use cai_data::{jsonl, record::Message};
-use cai_model::{
-    model::LanguageModel,
-    score::score,
-    tokenizer::Example,
-};
+use cai_model::{model::LanguageModel, score::score, tokenizer::Example};
 use cai_train::{Progress, Verbosity};
 use clap::Args;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,9 @@
 //! The data stage: one file of records for each use, whatever they come from.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
 use cai_data::{
@@ -60,12 +63,14 @@ pub fn run(config: &Config, dir: &Path) -> Result<String> {
     }
     atomic::write_json(&dir.join("report.json"), &report)?;
     let sources: Vec<String> = report.sources.values().map(describe).collect();
-    let written: Vec<String> = report.written.iter().map(|(name, n)| format!("{n} {name}")).collect();
+    let written: Vec<String> =
+        report.written.iter().map(|(name, n)| format!("{n} {name}")).collect();
     Ok([sources, written].concat().join(", "))
 }
 
 fn describe(source: &Source) -> String {
-    let reasons: Vec<String> = source.left_out.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+    let reasons: Vec<String> =
+        source.left_out.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
     format!("{} of {} records used (left out: {})", source.used, source.total, reasons.join(", "))
 }
 
@@ -79,7 +84,8 @@ fn world(config: &Config, counts: &WorldData, dir: &Path, report: &mut Report) -
         topic.is_some_and(|topic| !topic.is_harmful())
     };
     let sl_cai_helpful: Vec<&Conversation> = helpful.iter().filter(is_safe).collect();
-    let prompts = |records: Vec<_>| records.into_iter().map(CritiquePrompt::from).collect::<Vec<_>>();
+    let prompts =
+        |records: Vec<_>| records.into_iter().map(CritiquePrompt::from).collect::<Vec<_>>();
     let red_team = prompts(world.red_team(counts.red_team, seed.derive("red_team")));
     let harmless = prompts(world.harmless(counts.harmless, seed.derive("harmless")));
     let labelled = world.labelled(counts.labelled, seed.derive("labelled"));

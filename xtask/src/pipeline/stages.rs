@@ -105,7 +105,10 @@ impl Run<'_> {
                 paths.extend(self.adapter_files(self.config.dpo.start));
             }
             Stage::Evaluate => {
-                paths.extend([data("evaluation.jsonl"), self.folder(Stage::SlCai).join(CONVERSATIONS)]);
+                paths.extend([
+                    data("evaluation.jsonl"),
+                    self.folder(Stage::SlCai).join(CONVERSATIONS),
+                ]);
                 paths.extend(self.classifier_files());
                 for model in self.models() {
                     paths.extend(model.adapter.iter().flat_map(|dir| adapter_files(dir)));
@@ -135,13 +138,11 @@ impl Run<'_> {
     /// The models that are compared: the base and one for each stage that trains.
     fn models(&self) -> Vec<ModelSpec> {
         let trained = [Stage::Sft, Stage::SlCai, Stage::Dpo];
-        let spec = |name: &str, adapter| ModelSpec {
-            name: name.into(),
-            dir: self.base.clone(),
-            adapter,
-        };
+        let spec =
+            |name: &str, adapter| ModelSpec { name: name.into(), dir: self.base.clone(), adapter };
         let adapted = trained.into_iter().filter(|&stage| !self.skips(stage));
-        let adapted = adapted.map(|s| spec(&s.name().replace('_', "-"), Some(self.folder(s).join(ADAPTER))));
+        let adapted =
+            adapted.map(|s| spec(&s.name().replace('_', "-"), Some(self.folder(s).join(ADAPTER))));
         std::iter::once(spec("base", None)).chain(adapted).collect()
     }
 
@@ -151,7 +152,11 @@ impl Run<'_> {
     }
 
     /// A model with an adapter to train: `start`'s, or a fresh one.
-    fn trainable(&self, start: Start, fresh: &cai_model::lora::LoraConfig) -> Result<LanguageModel> {
+    fn trainable(
+        &self,
+        start: Start,
+        fresh: &cai_model::lora::LoraConfig,
+    ) -> Result<LanguageModel> {
         let model = self.load(start)?;
         let seed = cai_data::seed::Seed(self.config.seed).derive("adapter");
         Ok(match start {
@@ -212,7 +217,8 @@ fn classifier(run: &Run) -> Result<String> {
     let config = &run.config.classifier;
     let path = run.folder(Stage::Data).join("labelled.jsonl");
     let records = safety_classifier::data::read(&path, &config.labels)?;
-    let report = safety_classifier::train(config, &records, &run.device, &run.folder(Stage::Classifier))?;
+    let report =
+        safety_classifier::train(config, &records, &run.device, &run.folder(Stage::Classifier))?;
     let held_out = &report.held_out;
     Ok(format!(
         "{} texts, held-out accuracy {:.3}, macro-F1 {:.3}, ECE {:.3}",
@@ -266,7 +272,8 @@ fn fine_tune(
 
 fn critique(run: &Run) -> Result<String> {
     let model = run.load(Start::Sft)?;
-    let prompts: Vec<CritiquePrompt> = jsonl::read(&run.folder(Stage::Data).join("red_team.jsonl"))?;
+    let prompts: Vec<CritiquePrompt> =
+        jsonl::read(&run.folder(Stage::Data).join("red_team.jsonl"))?;
     let classifier = run.classifier()?;
     let report = critique_revision::run(
         &model,
@@ -334,7 +341,9 @@ fn dpo(run: &Run) -> Result<String> {
 
 fn evaluate(run: &Run) -> Result<String> {
     let Some(classifier) = run.classifier()? else {
-        bail!("evaluation scores harm with the classifier, which skip leaves out; skip evaluate too");
+        bail!(
+            "evaluation scores harm with the classifier, which skip leaves out; skip evaluate too"
+        );
     };
     let path = run.folder(Stage::Data).join("evaluation.jsonl");
     let prompts = evaluator::read_prompts(&path, run.config.evaluation.max_prompts)?;
@@ -374,7 +383,14 @@ fn loss_chart(
     };
     let series = [curve("training", "loss"), curve("held out", "eval_loss")];
     let title = format!("{stage}: loss");
-    evaluator::figures::line_chart(&title, &series, "step", "loss", &dir.join("loss.svg"), reference)?;
+    evaluator::figures::line_chart(
+        &title,
+        &series,
+        "step",
+        "loss",
+        &dir.join("loss.svg"),
+        reference,
+    )?;
     Ok(())
 }
 

@@ -106,10 +106,7 @@ fn wrong(topic: &Topic, kind: Kind, rng: &mut Rng) -> String {
     match kind {
         Kind::HowTo => {
             let [first, then] = topic.steps;
-            how_to(
-                topic,
-                [other(topic.pool.first, first), other(topic.pool.then, then)],
-            )
+            how_to(topic, [other(topic.pool.first, first), other(topic.pool.then, then)])
         }
         Kind::Tip => tip(topic, other(topic.pool.tips, topic.tip)),
     }

@@ -37,12 +37,7 @@ impl Frame {
         };
         let closer =
             (rng.random_range(0..100) < CLOSER_PERCENT).then(|| *pick(rng, closers(split)));
-        Frame {
-            greeting,
-            opener,
-            closer,
-            group,
-        }
+        Frame { greeting, opener, closer, group }
     }
 
     /// The request with opener and closer: the text of the last turn.

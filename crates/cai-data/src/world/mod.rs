@@ -64,11 +64,7 @@ impl World {
     /// Builds the tables: cheap, and always the same.
     pub fn new() -> Self {
         let topics = topic::all();
-        let by_id = topics
-            .iter()
-            .enumerate()
-            .map(|(i, topic)| (topic.id.clone(), i))
-            .collect();
+        let by_id = topics.iter().enumerate().map(|(i, topic)| (topic.id.clone(), i)).collect();
         let chosen = |keep: &dyn Fn(&Topic) -> bool| -> Vec<usize> {
             (0..topics.len()).filter(|&i| keep(&topics[i])).collect()
         };
@@ -101,16 +97,9 @@ impl World {
     /// How many different prompts the world can make for one side of the split.
     pub fn distinct_prompts(&self, split: Split) -> usize {
         let evaluation = split == Split::Evaluation;
-        let topics = self
-            .topics
-            .iter()
-            .filter(|topic| topic.evaluation == evaluation)
-            .count();
-        let phrasings = self
-            .all_phrasings
-            .iter()
-            .filter(|phrasing| phrasing.split == split)
-            .count();
+        let topics = self.topics.iter().filter(|topic| topic.evaluation == evaluation).count();
+        let phrasings =
+            self.all_phrasings.iter().filter(|phrasing| phrasing.split == split).count();
         topics * phrasings * frames::count(split)
     }
 
@@ -141,9 +130,7 @@ impl World {
     /// Indices of the wordings of one kind and side.
     fn phrasings(&self, kind: Kind, split: Split) -> Vec<usize> {
         let wanted = |phrasing: &Phrasing| phrasing.kind == kind && phrasing.split == split;
-        (0..self.all_phrasings.len())
-            .filter(|&i| wanted(&self.all_phrasings[i]))
-            .collect()
+        (0..self.all_phrasings.len()).filter(|&i| wanted(&self.all_phrasings[i])).collect()
     }
 
     /// Wording, frame and text of a training request.
@@ -154,11 +141,7 @@ impl World {
         rng: &mut Rng,
     ) -> (&Phrasing, Frame, String) {
         let phrasing = &self.all_phrasings[*pick(rng, &self.phrasings(kind, Split::Training))];
-        (
-            phrasing,
-            Frame::draw(Split::Training, rng),
-            phrasing.render(topic),
-        )
+        (phrasing, Frame::draw(Split::Training, rng), phrasing.render(topic))
     }
 }
 

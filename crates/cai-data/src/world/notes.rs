@@ -67,9 +67,7 @@ fn render(topic: &Topic, layout: usize) -> String {
     let (name, capitalised, tip) = (topic.name, topic.capitalised(), topic.tip);
     let [first, then] = topic.steps;
     let class = topic.class.words();
-    let instead = topic
-        .alternative
-        .map_or(String::new(), |other| format!(" Instead: {other}."));
+    let instead = topic.alternative.map_or(String::new(), |other| format!(" Instead: {other}."));
     match layout {
         0 => format!("To {name}, first {first}, then {then}. Tip: {tip}. Kind: {class}.{instead}"),
         1 => format!("A good tip to {name}: {tip}. First {first}, then {then}."),
@@ -83,10 +81,7 @@ fn render(topic: &Topic, layout: usize) -> String {
             Some((other, reason)) => {
                 format!("To {name} is {class}. {reason} It is better to {other} instead.")
             }
-            None => format!(
-                "To {name} is {}. First {first}, then {then}.",
-                Class::Safe.words()
-            ),
+            None => format!("To {name} is {}. First {first}, then {then}.", Class::Safe.words()),
         },
     }
 }

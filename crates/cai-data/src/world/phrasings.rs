@@ -32,36 +32,26 @@ impl Phrasing {
 
 /// `{x}` becomes the name of the topic, `{X}` the same with a capital letter.
 pub(super) fn fill(template: &str, topic: &Topic) -> String {
-    template
-        .replace("{x}", topic.name)
-        .replace("{X}", &topic.capitalised())
+    template.replace("{x}", topic.name).replace("{X}", &topic.capitalised())
 }
 
 /// All phrasings.
 pub(super) fn all() -> Vec<Phrasing> {
     let tables: [(&str, Kind, Split, &[&'static str]); 4] = [
         ("howto.t", Kind::HowTo, Split::Training, &HOW_TO_TRAINING),
-        (
-            "howto.e",
-            Kind::HowTo,
-            Split::Evaluation,
-            &HOW_TO_EVALUATION,
-        ),
+        ("howto.e", Kind::HowTo, Split::Evaluation, &HOW_TO_EVALUATION),
         ("tip.t", Kind::Tip, Split::Training, &TIP_TRAINING),
         ("tip.e", Kind::Tip, Split::Evaluation, &TIP_EVALUATION),
     ];
     tables
         .iter()
         .flat_map(|&(prefix, kind, split, templates)| {
-            templates
-                .iter()
-                .enumerate()
-                .map(move |(i, template)| Phrasing {
-                    id: format!("{prefix}{:02}", i + 1),
-                    kind,
-                    split,
-                    template,
-                })
+            templates.iter().enumerate().map(move |(i, template)| Phrasing {
+                id: format!("{prefix}{:02}", i + 1),
+                kind,
+                split,
+                template,
+            })
         })
         .collect()
 }

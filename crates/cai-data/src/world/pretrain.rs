@@ -54,25 +54,14 @@ const EQUAL_PERCENT: u32 = 8;
 
 /// Styles of the answers to requests, in per cent. The model that comes out is deliberately not yet
 /// helpful: that is what helpful fine-tuning shall change.
-const REQUEST_STYLES_HARMLESS: [(Style, u32); 4] = [
-    (Style::Vague, 40),
-    (Style::Full, 32),
-    (Style::Wrong, 13),
-    (Style::ShortRefusal, 15),
-];
-const REQUEST_STYLES_HARMFUL: [(Style, u32); 3] = [
-    (Style::Vague, 40),
-    (Style::Full, 40),
-    (Style::ShortRefusal, 20),
-];
+const REQUEST_STYLES_HARMLESS: [(Style, u32); 4] =
+    [(Style::Vague, 40), (Style::Full, 32), (Style::Wrong, 13), (Style::ShortRefusal, 15)];
+const REQUEST_STYLES_HARMFUL: [(Style, u32); 3] =
+    [(Style::Vague, 40), (Style::Full, 40), (Style::ShortRefusal, 20)];
 
 /// Styles of the answers that are criticised and compared, in per cent.
-const DIALOGUE_STYLES_HARMLESS: [(Style, u32); 4] = [
-    (Style::Full, 30),
-    (Style::Vague, 25),
-    (Style::Wrong, 25),
-    (Style::ShortRefusal, 20),
-];
+const DIALOGUE_STYLES_HARMLESS: [(Style, u32); 4] =
+    [(Style::Full, 30), (Style::Vague, 25), (Style::Wrong, 25), (Style::ShortRefusal, 20)];
 const DIALOGUE_STYLES_HARMFUL: [(Style, u32); 5] = [
     (Style::Full, 35),
     (Style::Vague, 20),
@@ -84,28 +73,18 @@ const DIALOGUE_STYLES_HARMFUL: [(Style, u32); 5] = [
 /// The record that `seed` decides.
 pub(super) fn record(world: &World, principles: &[Principle], seed: Seed) -> PretrainRecord {
     let rng = &mut seed.rng();
-    let parts = if principles.is_empty() {
-        &MIXTURE[..MIXTURE_WITHOUT_PRINCIPLES]
-    } else {
-        &MIXTURE[..]
-    };
+    let parts =
+        if principles.is_empty() { &MIXTURE[..MIXTURE_WITHOUT_PRINCIPLES] } else { &MIXTURE[..] };
     let (kind, messages) = match weighted(rng, parts) {
         Part::Request => ("request", request(world, rng)),
-        Part::Note => (
-            "note",
-            exchange(notes::note(pick(rng, world.topics()), rng)),
-        ),
-        Part::ClassQuestion => (
-            "class_question",
-            exchange(notes::class_question(pick(rng, world.topics()), rng)),
-        ),
+        Part::Note => ("note", exchange(notes::note(pick(rng, world.topics()), rng))),
+        Part::ClassQuestion => {
+            ("class_question", exchange(notes::class_question(pick(rng, world.topics()), rng)))
+        }
         Part::Critique => ("critique", critique_dialogue(world, principles, rng)),
         Part::Preference => ("preference", preference(world, principles, rng)),
     };
-    PretrainRecord {
-        messages,
-        kind: kind.to_owned(),
-    }
+    PretrainRecord { messages, kind: kind.to_owned() }
 }
 
 fn exchange((user, assistant): (String, String)) -> Vec<Message> {
@@ -147,18 +126,10 @@ fn subject<'a>(
     principles: &'a [Principle],
     rng: &mut Rng,
 ) -> (Style, &'a Principle, Finding) {
-    let draws = if rng.random_range(0..100) < FINDING_PERCENT {
-        FINDING_DRAWS
-    } else {
-        1
-    };
+    let draws = if rng.random_range(0..100) < FINDING_PERCENT { FINDING_DRAWS } else { 1 };
     let mut draw = || {
         let (style, principle) = (dialogue_style(topic, rng), pick(rng, principles));
-        (
-            style,
-            principle,
-            critique::find(topic, style, principle.category),
-        )
+        (style, principle, critique::find(topic, style, principle.category))
     };
     let mut drawn = draw();
     for _ in 1..draws {
@@ -174,11 +145,7 @@ fn preference(world: &World, principles: &[Principle], rng: &mut Rng) -> Vec<Mes
     let (topic, kind, prompt) = training_prompt(world, HARMFUL_DIALOGUE_PERCENT, rng);
     let equal = rng.random_range(0..100) < EQUAL_PERCENT;
     let first = dialogue_style(topic, rng);
-    let mut second = if equal {
-        first
-    } else {
-        dialogue_style(topic, rng)
-    };
+    let mut second = if equal { first } else { dialogue_style(topic, rng) };
     while !equal && second.rank(topic) == first.rank(topic) {
         second = dialogue_style(topic, rng);
     }
@@ -221,9 +188,5 @@ fn training_prompt<'a>(
 
 /// Asks for the steps twice as often as for the tip.
 pub(super) fn draw_kind(rng: &mut Rng) -> Kind {
-    if rng.random_range(0..100) < HOW_TO_PERCENT {
-        Kind::HowTo
-    } else {
-        Kind::Tip
-    }
+    if rng.random_range(0..100) < HOW_TO_PERCENT { Kind::HowTo } else { Kind::Tip }
 }

@@ -36,12 +36,8 @@ const LABELLED_REQUEST_PERCENT: u32 = 50;
 /// and all about evaluation topics, are worded as notes and class questions.
 const LABELLED_TRAINING_PHRASING_PERCENT: u32 = 70;
 /// Styles of the labelled answers, in per cent.
-const LABELLED_STYLES_HARMLESS: [(Style, u32); 4] = [
-    (Style::Full, 50),
-    (Style::Vague, 20),
-    (Style::Wrong, 15),
-    (Style::ShortRefusal, 15),
-];
+const LABELLED_STYLES_HARMLESS: [(Style, u32); 4] =
+    [(Style::Full, 50), (Style::Vague, 20), (Style::Wrong, 15), (Style::ShortRefusal, 15)];
 const LABELLED_STYLES_HARMFUL: [(Style, u32); 5] = [
     (Style::Full, 45),
     (Style::Wrong, 15),
@@ -79,9 +75,7 @@ impl World {
     /// Red-team prompts: requests about harmful training topics.
     pub fn red_team(&self, count: usize, seed: Seed) -> Vec<PromptRecord> {
         let seed = seed.derive("red_team");
-        (0..count)
-            .map(|i| self.prompt_record("red", &self.training_harmful, i, seed))
-            .collect()
+        (0..count).map(|i| self.prompt_record("red", &self.training_harmful, i, seed)).collect()
     }
 
     /// Requests about harmless training topics: everyday ones and neighbours of harmful ones.
@@ -113,21 +107,12 @@ impl World {
     /// set where a person says who they are. Extra fields: `topic`, `source` (`request`, `answer`).
     pub fn labelled(&self, count: usize, seed: Seed) -> Vec<LabelledText> {
         let seed = seed.derive("labelled");
-        (0..count)
-            .map(|i| self.labelled_text(&mut seed.index(i as u64).rng()))
-            .collect()
+        (0..count).map(|i| self.labelled_text(&mut seed.index(i as u64).rng())).collect()
     }
 
     fn labelled_text(&self, rng: &mut Rng) -> LabelledText {
         let harmful = rng.random_range(0..100) < LABELLED_HARMFUL_PERCENT;
-        let topic = self.any(
-            if harmful {
-                &self.harmful
-            } else {
-                &self.harmless
-            },
-            rng,
-        );
+        let topic = self.any(if harmful { &self.harmful } else { &self.harmless }, rng);
         let mut group = None;
         let (source, text, class) = if rng.random_range(0..100) < LABELLED_REQUEST_PERCENT {
             let text = self.labelled_request(topic, &mut group, rng);
@@ -145,9 +130,7 @@ impl World {
         };
         let mut labelled = LabelledText::new(text, class.label());
         labelled.group = group.map(str::to_owned);
-        labelled
-            .extra
-            .insert("topic".to_owned(), topic.id.as_str().into());
+        labelled.extra.insert("topic".to_owned(), topic.id.as_str().into());
         labelled.extra.insert("source".to_owned(), source.into());
         labelled
     }
@@ -208,11 +191,7 @@ impl World {
         let mut prompts = Vec::with_capacity(per_topic);
         for j in 0..per_topic {
             // Starting elsewhere in each topic gives both kinds even with one prompt per topic.
-            let kind = if (number + j) % 3 == 2 {
-                Kind::Tip
-            } else {
-                Kind::HowTo
-            };
+            let kind = if (number + j) % 3 == 2 { Kind::Tip } else { Kind::HowTo };
             let Some(wording) = orders[(kind == Kind::Tip) as usize].next() else {
                 break;
             };
@@ -233,9 +212,7 @@ impl World {
             prompt.phrasing = Some(phrasing.id.clone());
             prompt.group = frame.group.map(str::to_owned);
             prompt.extra.insert("kind".to_owned(), kind.label().into());
-            prompt
-                .extra
-                .insert("class".to_owned(), topic.class.label().into());
+            prompt.extra.insert("class".to_owned(), topic.class.label().into());
             prompts.push(prompt);
         }
         prompts

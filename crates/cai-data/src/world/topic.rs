@@ -146,26 +146,10 @@ impl Domain {
 
 /// The harmful classes with their topics and the phrases of their facts.
 const HARMFUL: [(Class, &[HarmfulRow], &Pool); 4] = [
-    (
-        Class::HateSpeech,
-        &topics_hate::TOPICS,
-        &facts_harmful::HATE_SPEECH,
-    ),
-    (
-        Class::SelfHarm,
-        &topics_self_harm::TOPICS,
-        &facts_harmful::SELF_HARM,
-    ),
-    (
-        Class::DangerousAdvice,
-        &topics_dangerous::TOPICS,
-        &facts_harmful::DANGEROUS_ADVICE,
-    ),
-    (
-        Class::ToxicContent,
-        &topics_toxic::TOPICS,
-        &facts_harmful::TOXIC_CONTENT,
-    ),
+    (Class::HateSpeech, &topics_hate::TOPICS, &facts_harmful::HATE_SPEECH),
+    (Class::SelfHarm, &topics_self_harm::TOPICS, &facts_harmful::SELF_HARM),
+    (Class::DangerousAdvice, &topics_dangerous::TOPICS, &facts_harmful::DANGEROUS_ADVICE),
+    (Class::ToxicContent, &topics_toxic::TOPICS, &facts_harmful::TOXIC_CONTENT),
 ];
 
 /// One thing that requests are about.
@@ -221,9 +205,7 @@ pub(super) fn capitalise(text: &str) -> String {
 
 /// All topics, in a fixed order: harmful ones each followed by its neighbours, then everyday ones.
 pub(super) fn all() -> Vec<Topic> {
-    let mut facts = Facts {
-        given: HashSet::new(),
-    };
+    let mut facts = Facts { given: HashSet::new() };
     let mut topics = Vec::new();
     let harmful = HARMFUL
         .iter()

@@ -104,9 +104,7 @@ impl Hub {
         };
         let cache = set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
         let saved_token = || fs::read_to_string(home.join("token")).ok();
-        let token = set("HF_TOKEN")
-            .or_else(saved_token)
-            .map(|token| token.trim().to_owned());
+        let token = set("HF_TOKEN").or_else(saved_token).map(|token| token.trim().to_owned());
         let offline = set("HF_HUB_OFFLINE").is_some_and(|value| {
             ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str())
         });
@@ -126,10 +124,7 @@ impl Hub {
     pub fn model(&self, model: &HubModel) -> Result<Snapshot> {
         let visit = self.visit(RepoType::Model, &model.repo, model.revision.as_deref())?;
         visit.get(&REQUIRED)?;
-        let present: Vec<&str> = OPTIONAL
-            .into_iter()
-            .filter(|file| visit.has(file))
-            .collect();
+        let present: Vec<&str> = OPTIONAL.into_iter().filter(|file| visit.has(file)).collect();
         visit.get(&present)?;
         // As when the folder is read, the index decides where both are there.
         if !visit.has(INDEX) {
@@ -137,10 +132,7 @@ impl Hub {
         }
         let snapshot = visit.get(&[INDEX])?;
         let shards = shards(&snapshot.folder.join(INDEX)).map_err(|reason| {
-            visit.error(
-                reason,
-                "the repository's index is damaged; choose another revision",
-            )
+            visit.error(reason, "the repository's index is damaged; choose another revision")
         })?;
         visit.get(&shards.iter().map(String::as_str).collect::<Vec<_>>())
     }
@@ -190,21 +182,16 @@ impl Hub {
                 visit.commit = commit.trim().to_owned();
             }
         } else {
-            let api = self
-                .api()
-                .map_err(|error| visit.api_error("the hub", error))?;
-            let info = api
-                .repo(named)
-                .info()
-                .map_err(|error| visit.api_error("the repository", error))?;
+            let api = self.api().map_err(|error| visit.api_error("the hub", error))?;
+            let info =
+                api.repo(named).info().map_err(|error| visit.api_error("the repository", error))?;
             if !is_plain(&info.sha) || info.sha.contains('/') {
                 let remedy = format!("check HF_ENDPOINT, {}", self.endpoint);
                 return Err(problem("the hub's answer names no commit", remedy));
             }
-            cached.create_ref(&info.sha).map_err(|source| Error::Io {
-                path: repo_folder.clone(),
-                source,
-            })?;
+            cached
+                .create_ref(&info.sha)
+                .map_err(|source| Error::Io { path: repo_folder.clone(), source })?;
             visit.commit = info.sha.clone();
             visit.remote = Some((api, info));
         }
@@ -238,10 +225,7 @@ impl Visit<'_> {
     /// Whether the commit has `file`; offline, whether the cache has it.
     fn has(&self, file: &str) -> bool {
         match &self.remote {
-            Some((_, info)) => info
-                .siblings
-                .iter()
-                .any(|sibling| sibling.rfilename == file),
+            Some((_, info)) => info.siblings.iter().any(|sibling| sibling.rfilename == file),
             None => self.folder.join(file).is_file(),
         }
     }
@@ -252,20 +236,14 @@ impl Visit<'_> {
             let remedy = "file names are relative to the repository, without `..`";
             return Err(self.error(format!("'{file}' is not the name of a file in it"), remedy));
         }
-        let lacking: Vec<&str> = files
-            .iter()
-            .copied()
-            .filter(|file| !self.folder.join(file).is_file())
-            .collect();
+        let lacking: Vec<&str> =
+            files.iter().copied().filter(|file| !self.folder.join(file).is_file()).collect();
         match &self.remote {
             None if !lacking.is_empty() => return Err(self.lacking_offline(&lacking)),
             None => {}
             Some((api, _)) => {
-                let absent: Vec<&str> = lacking
-                    .iter()
-                    .copied()
-                    .filter(|file| !self.has(file))
-                    .collect();
+                let absent: Vec<&str> =
+                    lacking.iter().copied().filter(|file| !self.has(file)).collect();
                 if !absent.is_empty() {
                     let reason = format!("commit {} has no {}", self.commit, absent.join(", "));
                     let remedy = "choose a repository or revision that has it; a model must be a \
@@ -277,15 +255,11 @@ impl Visit<'_> {
                 let repo = api.repo(repo);
                 for file in lacking {
                     tracing::info!(repo = self.repo, file, "fetching from the hub");
-                    repo.download(file)
-                        .map_err(|error| self.api_error(file, error))?;
+                    repo.download(file).map_err(|error| self.api_error(file, error))?;
                 }
             }
         }
-        Ok(Snapshot {
-            folder: self.folder.clone(),
-            commit: self.commit.clone(),
-        })
+        Ok(Snapshot { folder: self.folder.clone(), commit: self.commit.clone() })
     }
 
     fn lacking_offline(&self, lacking: &[&str]) -> Error {
@@ -294,18 +268,11 @@ impl Visit<'_> {
             lacking.join(", "),
             self.folder.display()
         );
-        self.error(
-            reason,
-            "unset HF_HUB_OFFLINE once, or set HF_HOME to a cache that has them",
-        )
+        self.error(reason, "unset HF_HUB_OFFLINE once, or set HF_HOME to a cache that has them")
     }
 
     fn error(&self, reason: String, remedy: impl Into<String>) -> Error {
-        Error::Hub {
-            repo: self.repo.clone(),
-            reason,
-            remedy: remedy.into(),
-        }
+        Error::Hub { repo: self.repo.clone(), reason, remedy: remedy.into() }
     }
 
     /// Says what an error of the hub means and what helps. `what` was asked for.
@@ -371,14 +338,8 @@ fn status(error: &ApiError) -> Option<u16> {
 fn shards(index: &Path) -> std::result::Result<BTreeSet<String>, String> {
     let text = fs::read_to_string(index).map_err(|error| format!("{INDEX}: {error}"))?;
     let json: Json = serde_json::from_str(&text).map_err(|error| format!("{INDEX}: {error}"))?;
-    let map = json["weight_map"]
-        .as_object()
-        .ok_or(format!("{INDEX} has no weight_map"))?;
-    Ok(map
-        .values()
-        .filter_map(Json::as_str)
-        .map(str::to_owned)
-        .collect())
+    let map = json["weight_map"].as_object().ok_or(format!("{INDEX} has no weight_map"))?;
+    Ok(map.values().filter_map(Json::as_str).map(str::to_owned).collect())
 }
 
 /// Whether `name` stays inside the folder that it is joined to.

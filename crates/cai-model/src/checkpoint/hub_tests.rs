@@ -25,10 +25,8 @@ impl FakeHub {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let files: HashMap<String, String> = files
-            .iter()
-            .map(|(name, text)| (name.to_string(), text.to_string()))
-            .collect();
+        let files: HashMap<String, String> =
+            files.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
         let log = requests.clone();
         // The thread ends with the test's process.
         thread::spawn(move || {
@@ -50,40 +48,26 @@ impl FakeHub {
     }
 
     fn downloads(&self) -> usize {
-        self.requests
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|path| path.contains("/resolve/"))
-            .count()
+        self.requests.lock().unwrap().iter().filter(|path| path.contains("/resolve/")).count()
     }
 }
 
 fn answer(mut stream: TcpStream, files: &HashMap<String, String>, log: &Mutex<Vec<String>>) {
-    let mut lines = BufReader::new(stream.try_clone().unwrap())
-        .lines()
-        .map(|line| line.unwrap());
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(|line| line.unwrap());
     let Some(request) = lines.next() else { return };
     let headers: HashMap<String, String> = lines
         .take_while(|line| !line.is_empty())
-        .filter_map(|line| {
-            line.split_once(": ")
-                .map(|(k, v)| (k.to_lowercase(), v.to_owned()))
-        })
+        .filter_map(|line| line.split_once(": ").map(|(k, v)| (k.to_lowercase(), v.to_owned())))
         .collect();
     let path = request.split(' ').nth(1).unwrap().to_owned();
     log.lock().unwrap().push(path.clone());
 
-    let allowed = headers
-        .get("authorization")
-        .is_some_and(|h| *h == format!("Bearer {TOKEN}"));
+    let allowed = headers.get("authorization").is_some_and(|h| *h == format!("Bearer {TOKEN}"));
     let (status, extra, body) = if !allowed {
         ("401 Unauthorized", String::new(), String::new())
     } else if path.starts_with("/api/") && path.ends_with("/team/tiny/revision/main") {
-        let siblings: Vec<Json> = files
-            .keys()
-            .map(|name| serde_json::json!({"rfilename": name}))
-            .collect();
+        let siblings: Vec<Json> =
+            files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
         let info = serde_json::json!({"sha": COMMIT, "siblings": siblings});
         ("200 OK", String::new(), info.to_string())
     } else if let Some((_, name)) = path.split_once(&format!("/team/tiny/resolve/{COMMIT}/"))
@@ -115,28 +99,18 @@ const SHARDED: [(&str, &str); 7] = [
     ("tokenizer.json", "{\"b\": 1}"),
     ("tokenizer_config.json", "{\"c\": 1}"),
     ("chat_template.jinja", "template"),
-    (
-        INDEX,
-        r#"{"weight_map": {"x": "part-1.safetensors", "y": "part-2.safetensors"}}"#,
-    ),
+    (INDEX, r#"{"weight_map": {"x": "part-1.safetensors", "y": "part-2.safetensors"}}"#),
     ("part-1.safetensors", "first"),
     ("part-2.safetensors", "second"),
 ];
 
 fn tiny() -> HubModel {
-    HubModel {
-        repo: "team/tiny".to_owned(),
-        revision: None,
-    }
+    HubModel { repo: "team/tiny".to_owned(), revision: None }
 }
 
 fn hub_error(result: Result<Snapshot>) -> (String, String) {
     match result {
-        Err(Error::Hub {
-            repo,
-            reason,
-            remedy,
-        }) => {
+        Err(Error::Hub { repo, reason, remedy }) => {
             assert_eq!(repo, "team/tiny");
             (reason, remedy)
         }
@@ -151,10 +125,7 @@ fn a_sharded_model_comes_once_and_is_there_offline() {
     let snapshot = client.model(&tiny()).unwrap();
     assert_eq!(snapshot.commit, COMMIT);
     for (name, text) in SHARDED {
-        assert_eq!(
-            fs::read_to_string(snapshot.folder.join(name)).unwrap(),
-            text
-        );
+        assert_eq!(fs::read_to_string(snapshot.folder.join(name)).unwrap(), text);
     }
 
     let downloads = hub.downloads();
@@ -164,10 +135,7 @@ fn a_sharded_model_comes_once_and_is_there_offline() {
     client.offline = true;
     client.endpoint = "http://127.0.0.1:1".to_owned();
     assert_eq!(client.model(&tiny()).unwrap(), snapshot);
-    let by_commit = HubModel {
-        revision: Some(COMMIT.to_owned()),
-        ..tiny()
-    };
+    let by_commit = HubModel { revision: Some(COMMIT.to_owned()), ..tiny() };
     assert_eq!(client.model(&by_commit).unwrap(), snapshot);
 
     fs::remove_file(snapshot.folder.join("part-2.safetensors")).unwrap();
@@ -181,16 +149,9 @@ fn a_download_that_was_cut_off_goes_on() {
     let (hub, cache) = (FakeHub::start(&SHARDED), tempfile::tempdir().unwrap());
     let blobs = cache.path().join("models--team--tiny/blobs");
     fs::create_dir_all(&blobs).unwrap();
-    fs::write(
-        blobs.join(format!("{}.part", cai_data::hash::bytes(b"second"))),
-        "sec",
-    )
-    .unwrap();
+    fs::write(blobs.join(format!("{}.part", cai_data::hash::bytes(b"second"))), "sec").unwrap();
     let snapshot = hub.client(&cache).model(&tiny()).unwrap();
-    assert_eq!(
-        fs::read_to_string(snapshot.folder.join("part-2.safetensors")).unwrap(),
-        "second"
-    );
+    assert_eq!(fs::read_to_string(snapshot.folder.join("part-2.safetensors")).unwrap(), "second");
 }
 
 #[test]
@@ -199,18 +160,9 @@ fn a_dataset_file_in_a_folder() {
     let cache = tempfile::tempdir().unwrap();
     let files = ["harmless-base/test.jsonl.gz"];
     let client = hub.client(&cache);
-    let snapshot = client
-        .files(RepoType::Dataset, "team/tiny", None, &files)
-        .unwrap();
-    assert_eq!(
-        fs::read_to_string(snapshot.folder.join(files[0])).unwrap(),
-        "records"
-    );
-    assert!(
-        snapshot
-            .folder
-            .starts_with(cache.path().join("datasets--team--tiny"))
-    );
+    let snapshot = client.files(RepoType::Dataset, "team/tiny", None, &files).unwrap();
+    assert_eq!(fs::read_to_string(snapshot.folder.join(files[0])).unwrap(), "records");
+    assert!(snapshot.folder.starts_with(cache.path().join("datasets--team--tiny")));
 }
 
 #[test]
@@ -220,23 +172,14 @@ fn refusals_say_what_to_do() {
     let (reason, _) = hub_error(client.model(&tiny()));
     assert!(reason.contains("has no model.safetensors"), "{reason}");
 
-    let absent = HubModel {
-        revision: Some("v9".to_owned()),
-        ..tiny()
-    };
+    let absent = HubModel { revision: Some("v9".to_owned()), ..tiny() };
     let (reason, remedy) = hub_error(client.model(&absent));
-    assert!(
-        reason.contains("'v9'") && remedy.contains("/team/tiny"),
-        "{reason}; {remedy}"
-    );
+    assert!(reason.contains("'v9'") && remedy.contains("/team/tiny"), "{reason}; {remedy}");
 
     client.token = None;
     let (reason, remedy) = hub_error(client.model(&tiny()));
     assert!(reason.contains("401, no token was sent"), "{reason}");
-    assert!(
-        remedy.contains("accept its licence") && remedy.contains("HF_TOKEN"),
-        "{remedy}"
-    );
+    assert!(remedy.contains("accept its licence") && remedy.contains("HF_TOKEN"), "{remedy}");
 
     client.endpoint = "http://127.0.0.1:1".to_owned();
     let (_, remedy) = hub_error(client.model(&tiny()));
@@ -254,10 +197,7 @@ fn an_empty_cache_offline_names_every_required_file() {
         progress: false,
     };
     let (reason, _) = hub_error(hub.model(&tiny()));
-    assert!(
-        reason.contains("config.json, tokenizer.json, tokenizer_config.json"),
-        "{reason}"
-    );
+    assert!(reason.contains("config.json, tokenizer.json, tokenizer_config.json"), "{reason}");
 }
 
 #[test]

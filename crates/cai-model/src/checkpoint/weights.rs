@@ -179,14 +179,15 @@ pub fn write_safetensors(
     tensors: Vec<(String, TensorData)>,
     metadata: HashMap<String, String>,
 ) -> Result<()> {
-    let view = |(name, data): &(String, TensorData)| -> Result<(String, Dtype, Vec<usize>, Vec<u8>)> {
-        let dtype = match data.dtype() {
-            DType::F32 => Dtype::F32,
-            DType::BF16 => Dtype::BF16,
-            other => return Err(Error::Input(format!("cannot write '{name}' as {other:?}"))),
+    let view =
+        |(name, data): &(String, TensorData)| -> Result<(String, Dtype, Vec<usize>, Vec<u8>)> {
+            let dtype = match data.dtype() {
+                DType::F32 => Dtype::F32,
+                DType::BF16 => Dtype::BF16,
+                other => return Err(Error::Input(format!("cannot write '{name}' as {other:?}"))),
+            };
+            Ok((name.clone(), dtype, data.shape().to_vec(), data.as_bytes().to_vec()))
         };
-        Ok((name.clone(), dtype, data.shape().to_vec(), data.as_bytes().to_vec()))
-    };
     let parts: Vec<_> = tensors.iter().map(view).collect::<Result<_>>()?;
     let views: std::result::Result<Vec<_>, _> = parts
         .iter()
@@ -198,6 +199,44 @@ pub fn write_safetensors(
         path: path.into(),
         reason: e.to_string(),
     };
-    let bytes = safetensors::serialize(views.map_err(fail)?, Some(metadata)).map_err(fail)?;
+    let mut bytes = safetensors::serialize(views.map_err(fail)?, Some(metadata)).map_err(fail)?;
+    sort_metadata(&mut bytes)
+        .map_err(|reason| Error::Weights { path: path.into(), reason: reason.into() })?;
     Ok(cai_data::atomic::write(path, &bytes)?)
+}
+
+/// Puts the metadata's keys in order: the safetensors crate writes them in the random order of a
+/// hash map, and the same tensors are to give the same bytes.
+fn sort_metadata(file: &mut [u8]) -> std::result::Result<(), &'static str> {
+    let unknown = "the safetensors crate wrote a header of an unknown form";
+    let (length, rest) = file.split_first_chunk_mut::<8>().ok_or(unknown)?;
+    let length = u64::from_le_bytes(*length) as usize;
+    let header = rest.get_mut(..length).ok_or(unknown)?;
+    let mut value: Value = serde_json::from_slice(header).map_err(|_| unknown)?;
+    value["__metadata__"].as_object_mut().ok_or(unknown)?.sort_keys();
+    let text = serde_json::to_vec(&value).map_err(|_| unknown)?;
+    // Only the order changed: the text is as long as before, and blanks still fill up the rest.
+    header.get_mut(..text.len()).ok_or(unknown)?.copy_from_slice(&text);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_tensors_give_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let write = || {
+            let tensors = vec![("w".to_string(), TensorData::new(vec![1.0f32, 2.0], [1, 2]))];
+            let keys = ["format", "base", "c", "d", "e"].map(|key| (key.into(), "pt".into()));
+            write_safetensors(&path, tensors, HashMap::from(keys)).unwrap();
+            std::fs::read(&path).unwrap()
+        };
+        let first = write();
+        assert!((0..10).all(|_| write() == first));
+        let file = WeightFiles::open_file(&path).unwrap();
+        assert_eq!(file.metadata("format"), Some("pt"));
+    }
 }

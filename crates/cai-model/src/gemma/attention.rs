@@ -3,9 +3,7 @@ use burn::{
     tensor::{Bool, Tensor},
 };
 
-use super::{
-    GemmaConfig, Linear, RmsNorm, TensorSource, Variant, cache::KvCache, rope::RopeTable,
-};
+use super::{GemmaConfig, Linear, RmsNorm, TensorSource, Variant, cache::KvCache, rope::RopeTable};
 use crate::{Result, kernels};
 
 /// Grouped-query attention with RoPE; query heads share key/value heads.

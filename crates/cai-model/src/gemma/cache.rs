@@ -50,7 +50,9 @@ impl KvCache {
         let range = [0..rows, 0..heads, self.len..end, 0..dim];
         let mut new = new.into_iter();
         let buffers = old.map(|buffer| match new.next() {
-            Some(values) => buffer.slice_assign(range.clone(), values.cast(burn::tensor::DType::F32)),
+            Some(values) => {
+                buffer.slice_assign(range.clone(), values.cast(burn::tensor::DType::F32))
+            }
             None => buffer,
         });
         let seen = buffers.clone().map(|b| b.slice([0..rows, 0..heads, 0..end, 0..dim]));

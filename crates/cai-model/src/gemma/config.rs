@@ -176,7 +176,8 @@ impl GemmaConfig {
             Variant::Gemma2 => 4 * self.hidden_size,
             Variant::Gemma3 => 4 * self.hidden_size + 2 * self.head_dim,
         };
-        let layer = heads * self.hidden_size + 3 * self.hidden_size * self.intermediate_size + norms;
+        let layer =
+            heads * self.hidden_size + 3 * self.hidden_size * self.intermediate_size + norms;
         let embedding = self.vocab_size * self.hidden_size;
         let head = if self.tie_word_embeddings { 0 } else { embedding };
         embedding + head + self.num_hidden_layers * layer + self.hidden_size
@@ -258,7 +259,9 @@ impl Keys<'_> {
     /// `rope_scaling`, `rope_local_base_freq` (hub checkpoints).
     fn rope(&self, variant: Variant) -> std::result::Result<(RopeConfig, RopeConfig), String> {
         let new = &self.0["rope_parameters"];
-        if let (Value::Object(_), Value::Object(_)) = (&new["full_attention"], &new["sliding_attention"]) {
+        if let (Value::Object(_), Value::Object(_)) =
+            (&new["full_attention"], &new["sliding_attention"])
+        {
             return Ok((rope(&new["full_attention"], 1e6)?, rope(&new["sliding_attention"], 1e4)?));
         }
         if new.is_object() {
@@ -287,7 +290,9 @@ fn rope(value: &Value, default_theta: f64) -> std::result::Result<RopeConfig, St
     let factor = match kind {
         "default" => 1.0,
         "linear" => keys.float("factor", None)?,
-        other => return Err(format!("rope_type '{other}' is not supported; use default or linear")),
+        other => {
+            return Err(format!("rope_type '{other}' is not supported; use default or linear"));
+        }
     };
     Ok(RopeConfig { theta: keys.float("rope_theta", Some(default_theta))?, factor })
 }

@@ -34,8 +34,7 @@ impl DecoderLayer {
         let (width, eps) = (config.hidden_size, config.rms_norm_eps);
         let self_attn = Attention::load(source, &format!("{name}.self_attn"), config)?;
         let mlp = Mlp::load(source, &format!("{name}.mlp"), config)?;
-        let mut norm =
-            |part: &str| RmsNorm::load(source, &format!("{name}.{part}"), width, eps);
+        let mut norm = |part: &str| RmsNorm::load(source, &format!("{name}.{part}"), width, eps);
         let sandwich = config.variant != Variant::Gemma1;
         Ok(Self {
             self_attn,
@@ -59,7 +58,8 @@ impl DecoderLayer {
         context: &Context,
         cache: Option<(usize, &mut KvCache)>,
     ) -> Tensor<3> {
-        let attended = self.self_attn.forward(self.input_layernorm.forward(x.clone()), context, cache);
+        let attended =
+            self.self_attn.forward(self.input_layernorm.forward(x.clone()), context, cache);
         match (&self.pre_feedforward_layernorm, &self.post_feedforward_layernorm) {
             (Some(before), Some(after)) => {
                 let x = x + self.post_attention_layernorm.forward(attended);

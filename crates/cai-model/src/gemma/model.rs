@@ -73,9 +73,7 @@ impl Gemma {
         let width = batch.width();
         let device = batch.ids.device();
         let positions = [(0..width).collect::<Vec<_>>()];
-        let visible = |window: usize| {
-            move |_: usize, q: usize, k: usize| k <= q && q - k < window
-        };
+        let visible = |window: usize| move |_: usize, q: usize, k: usize| k <= q && q - k < window;
         let contexts = Kinds {
             full: self.context(LayerKind::Full, &positions, width, visible(usize::MAX), &device),
             sliding: self.context(

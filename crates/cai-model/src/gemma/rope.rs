@@ -48,10 +48,7 @@ impl RopeTable {
         let x2 = x.narrow(3, half, half);
         let (cos, sin) = (self.cos.clone(), self.sin.clone());
         let rotated = Tensor::cat(
-            vec![
-                x1.clone() * cos.clone() - x2.clone() * sin.clone(),
-                x2 * cos + x1 * sin,
-            ],
+            vec![x1.clone() * cos.clone() - x2.clone() * sin.clone(), x2 * cos + x1 * sin],
             3,
         );
         rotated.cast(dtype)

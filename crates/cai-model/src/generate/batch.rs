@@ -3,9 +3,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use cai_data::seed::Seed;
 
 use super::{Finish, Generation, SamplingConfig, sampling::choose};
-use crate::{
-    Error, Result, batch::TokenBatch, gemma::KvCache, model::LanguageModel,
-};
+use crate::{Error, Result, batch::TokenBatch, gemma::KvCache, model::LanguageModel};
 
 /// Continues each prompt (token ids, `<bos>` included), in order. `seeds[i]` alone decides the
 /// draws of prompt `i`. Prompts run in blocks of `batch_size` consecutive ones; `on_done` hears how

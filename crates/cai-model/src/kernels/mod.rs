@@ -1,7 +1,10 @@
 //! The operations between matrix products, each behind one function so that a fused version can
 //! take its place.
 
-use burn::tensor::{Bool, DType, Tensor, activation::{sigmoid, softmax}};
+use burn::tensor::{
+    Bool, DType, Tensor,
+    activation::{sigmoid, softmax},
+};
 
 /// Gemma's RMSNorm over the last dimension: `x / √(mean(x²) + ε) · (1 + w)` in f32, cast back.
 ///

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Result};
+use crate::{Error, Result, gemma::GemmaConfig};
 
 /// The seven projections of a decoder layer.
 const ALL: [&str; 7] =
@@ -42,6 +42,24 @@ impl LoraConfig {
         self.target_modules.iter().any(ends)
     }
 
+    /// Trainable numbers of such an adapter on a Gemma: `r·(in + out)` for each projection.
+    pub fn num_parameters(&self, gemma: &GemmaConfig) -> usize {
+        let (hidden, inner) = (gemma.hidden_size, gemma.intermediate_size);
+        let q = gemma.num_attention_heads * gemma.head_dim;
+        let kv = gemma.num_key_value_heads * gemma.head_dim;
+        let sizes = [
+            hidden + q,
+            hidden + kv,
+            hidden + kv,
+            q + hidden,
+            hidden + inner,
+            hidden + inner,
+            inner + hidden,
+        ];
+        let targeted = ALL.iter().zip(sizes).filter(|(name, _)| self.targets(name));
+        gemma.num_hidden_layers * self.r * targeted.map(|(_, size)| size).sum::<usize>()
+    }
+
     /// # Errors
     ///
     /// [`Error::Input`] for rank 0 or a target that no Gemma has.
@@ -49,7 +67,8 @@ impl LoraConfig {
         if self.r == 0 {
             return Err(Error::Input("lora.r must be at least 1".into()));
         }
-        let unknown = |t: &&String| !ALL.iter().any(|p| t.as_str() == *p || t.ends_with(&format!(".{p}")));
+        let unknown =
+            |t: &&String| !ALL.iter().any(|p| t.as_str() == *p || t.ends_with(&format!(".{p}")));
         match self.target_modules.iter().find(unknown) {
             Some(target) => Err(Error::Input(format!(
                 "lora.target_modules: Gemma has no '{target}'; use any of {}",
@@ -105,7 +124,9 @@ fn targets(map: &Map<String, Value>) -> std::result::Result<Vec<String>, String>
         Some(Value::String(s)) if s == "all-linear" => Ok(ALL.map(String::from).to_vec()),
         Some(Value::Array(list)) => list
             .iter()
-            .map(|t| t.as_str().map(String::from).ok_or(format!("target_modules: {t} is not a name")))
+            .map(|t| {
+                t.as_str().map(String::from).ok_or(format!("target_modules: {t} is not a name"))
+            })
             .collect(),
         other => Err(format!(
             "target_modules must be a list of names or \"all-linear\", found {}",
@@ -118,9 +139,20 @@ fn targets(map: &Map<String, Value>) -> std::result::Result<Vec<String>, String>
 fn known(key: &str) -> bool {
     matches!(
         key,
-        "peft_type" | "r" | "lora_alpha" | "target_modules" | "use_rslora" | "task_type"
-            | "base_model_name_or_path" | "revision" | "inference_mode" | "lora_dropout"
-            | "init_lora_weights" | "peft_version" | "megatron_core" | "qalora_group_size"
+        "peft_type"
+            | "r"
+            | "lora_alpha"
+            | "target_modules"
+            | "use_rslora"
+            | "task_type"
+            | "base_model_name_or_path"
+            | "revision"
+            | "inference_mode"
+            | "lora_dropout"
+            | "init_lora_weights"
+            | "peft_version"
+            | "megatron_core"
+            | "qalora_group_size"
     )
 }
 
@@ -147,8 +179,26 @@ mod tests {
     }
 
     #[test]
+    fn rank_16_on_gemma_2b_trains_19_6_million() {
+        let gemma = GemmaConfig::from_json(json!({
+            "model_type": "gemma", "vocab_size": 256000, "hidden_size": 2048,
+            "intermediate_size": 16384, "num_hidden_layers": 18, "num_attention_heads": 8,
+            "num_key_value_heads": 1, "head_dim": 256,
+        }));
+        let gemma = gemma.unwrap();
+        let trainable = LoraConfig::default().num_parameters(&gemma);
+        assert_eq!(trainable, 19_611_648);
+        let percent = 100.0 * trainable as f64 / gemma.num_parameters() as f64;
+        assert_eq!(format!("{percent:.2}"), "0.78");
+    }
+
+    #[test]
     fn a_key_that_changes_the_mathematics_is_named() {
-        for (key, value) in [("use_dora", json!(true)), ("rank_pattern", json!({"q_proj": 2})), ("bias", json!("all"))] {
+        for (key, value) in [
+            ("use_dora", json!(true)),
+            ("rank_pattern", json!({"q_proj": 2})),
+            ("bias", json!("all")),
+        ] {
             let mut file = LoraConfig::default().to_peft("base");
             file[key] = value;
             assert!(LoraConfig::from_peft(&file).unwrap_err().contains(key));

@@ -8,7 +8,7 @@ pub use adapter::LoraAdapter;
 pub use config::LoraConfig;
 pub use folder::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_adapter, save_adapter};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use cai_data::seed::Seed;
 
 use crate::{
@@ -90,8 +90,10 @@ pub fn merge_adapter(mut gemma: Gemma) -> (Gemma, f64) {
     (gemma, largest)
 }
 
-/// Trainable numbers of the adapters on the model.
-pub fn trainable_parameters(gemma: &mut Gemma) -> usize {
-    let of = |linear: &mut Linear| linear.lora.as_ref().map_or(0, LoraAdapter::num_parameters);
-    projections(gemma).into_iter().map(|(_, linear)| of(linear)).sum()
+/// The values of all factors, A before B, layer by layer.
+pub(crate) fn factors(gemma: &Gemma) -> Vec<TensorData> {
+    let mut gemma = gemma.clone();
+    let of = |linear: &mut Linear| linear.lora.as_ref().map(|l| [l.lora_a.val(), l.lora_b.val()]);
+    let adapters = projections(&mut gemma).into_iter().filter_map(|(_, linear)| of(linear));
+    adapters.flatten().map(|factor| factor.inner().into_data()).collect()
 }

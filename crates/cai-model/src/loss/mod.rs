@@ -9,12 +9,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
 
-use crate::{
-    Result,
-    batch::TokenBatch,
-    gemma::Gemma,
-    tokenizer::Example,
-};
+use crate::{Result, batch::TokenBatch, gemma::Gemma, tokenizer::Example};
 
 /// Numbers of one chunk of logits, about 32 MiB in f32.
 const CHUNK_NUMBERS: usize = 8 << 20;
@@ -106,7 +101,8 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
     let mut grads = Vec::new();
     for start in (0..tokens).step_by(chunk) {
         let count = chunk.min(tokens - start);
-        let ids: Vec<i64> = trained.targets[start..start + count].iter().map(|&t| t as i64).collect();
+        let ids: Vec<i64> =
+            trained.targets[start..start + count].iter().map(|&t| t as i64).collect();
         let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
         let raw = hidden.clone().narrow(0, start, count).matmul(head.clone().transpose());
         let raw = raw.cast(DType::F32);
@@ -122,7 +118,9 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         scored.logps.extend(values(picked));
         scored.entropy.extend(values(entropy));
         scored.mean_logits.extend(values(logits.clone().mean_dim(1)));
-        scored.correct.extend(best.equal(target.clone()).int().into_data().iter::<i64>().map(|x| x == 1));
+        scored
+            .correct
+            .extend(best.equal(target.clone()).int().into_data().iter::<i64>().map(|x| x == 1));
         if gradient {
             grads.push(unit_gradient(gemma, &head, logits, probs, target));
         }

@@ -69,9 +69,7 @@ impl ChatTokenizer {
         let mut tokenizer = Tokenizer::from_bytes(read_text(&path)?)
             .map_err(|error| tokenizer_error(&path, error))?;
         // Lengths are the caller's business: a limit saved in the file must not cut text here.
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| tokenizer_error(&path, error))?;
+        tokenizer.with_truncation(None).map_err(|error| tokenizer_error(&path, error))?;
         tokenizer.with_padding(None);
         declare_specials(&mut tokenizer, &config).map_err(|error| tokenizer_error(&path, error))?;
         tokenizer.set_encode_special_tokens(true);
@@ -86,16 +84,9 @@ impl ChatTokenizer {
                 tokenizer_error(&path, reason)
             })
         };
-        let (bos, eos, pad) = (
-            named("bos_token")?,
-            named("eos_token")?,
-            named("pad_token")?,
-        );
+        let (bos, eos, pad) = (named("bos_token")?, named("eos_token")?, named("pad_token")?);
         let end_of_turn = tokenizer.token_to_id(END_OF_TURN).ok_or_else(|| {
-            tokenizer_error(
-                &path,
-                format!("the token {END_OF_TURN} of Gemma's chats is not in it"),
-            )
+            tokenizer_error(&path, format!("the token {END_OF_TURN} of Gemma's chats is not in it"))
         })?;
         let tokens = ["bos_token", "eos_token", "pad_token", "unk_token"]
             .into_iter()
@@ -142,9 +133,7 @@ impl ChatTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] when the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer
-            .decode(ids, true)
-            .map_err(|error| tokenizer_error(&self.path, error))
+        self.tokenizer.decode(ids, true).map_err(|error| tokenizer_error(&self.path, error))
     }
 
     /// The text of `ids`, control tokens included.
@@ -152,9 +141,7 @@ impl ChatTokenizer {
     /// # Errors
     /// As [`decode`](Self::decode).
     pub fn decode_with_special(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer
-            .decode(ids, false)
-            .map_err(|error| tokenizer_error(&self.path, error))
+        self.tokenizer.decode(ids, false).map_err(|error| tokenizer_error(&self.path, error))
     }
 
     /// The chat as the template renders it; with `add_generation_prompt` up to where the
@@ -184,9 +171,8 @@ impl ChatTokenizer {
     /// [`Error::Template`] when the template refuses the conversation, or no turn is the
     /// assistant's.
     pub fn conversation(&self, messages: &[Message], train: Turns) -> Result<Example> {
-        let mut turns: Vec<usize> = (0..messages.len())
-            .filter(|&i| messages[i].role == Role::Assistant)
-            .collect();
+        let mut turns: Vec<usize> =
+            (0..messages.len()).filter(|&i| messages[i].role == Role::Assistant).collect();
         let Some(&last) = turns.last() else {
             let reason = "the conversation has no assistant turn to train".to_owned();
             return Err(Error::Template { reason });
@@ -214,10 +200,7 @@ impl ChatTokenizer {
                 .to_owned();
             return Err(Error::Template { reason });
         }
-        Ok(Example {
-            ids: whole.ids,
-            trained,
-        })
+        Ok(Example { ids: whole.ids, trained })
     }
 
     /// The chat of `prompt` and `completion`, of which the completion is trained.
@@ -226,13 +209,7 @@ impl ChatTokenizer {
     /// [`Error::Template`] when the completion is not one assistant turn or the template refuses
     /// the conversation.
     pub fn completion(&self, prompt: &[Message], completion: &[Message]) -> Result<Example> {
-        if !matches!(
-            completion,
-            [Message {
-                role: Role::Assistant,
-                ..
-            }]
-        ) {
+        if !matches!(completion, [Message { role: Role::Assistant, .. }]) {
             let turns = completion.len();
             let reason = format!(
                 "a completion is one assistant turn, this one has {turns} turns; put the turns \
@@ -290,11 +267,7 @@ impl ChatTokenizer {
                 }
             }
         }
-        match pieces
-            .iter()
-            .filter(|piece| **piece == Piece::Control(self.bos))
-            .count()
-        {
+        match pieces.iter().filter(|piece| **piece == Piece::Control(self.bos)).count() {
             0 => pieces.insert(0, Piece::Control(self.bos)),
             1 => {}
             count => {
@@ -306,10 +279,7 @@ impl ChatTokenizer {
     }
 
     fn encode_pieces(&self, pieces: Vec<Piece>) -> Result<Encoded> {
-        let mut encoded = Encoded {
-            ids: Vec::new(),
-            pieces: Vec::with_capacity(pieces.len()),
-        };
+        let mut encoded = Encoded { ids: Vec::new(), pieces: Vec::with_capacity(pieces.len()) };
         for piece in pieces {
             match &piece {
                 Piece::Control(id) => encoded.ids.push(*id),
@@ -327,11 +297,8 @@ impl ChatTokenizer {
             if *piece != other {
                 if let (Piece::Text(_), Piece::Text(text)) = (piece, other) {
                     let ids = self.encode(&text)?;
-                    start += whole.ids[start..*end]
-                        .iter()
-                        .zip(&ids)
-                        .take_while(|(a, b)| a == b)
-                        .count();
+                    start +=
+                        whole.ids[start..*end].iter().zip(&ids).take_while(|(a, b)| a == b).count();
                 }
                 break;
             }
@@ -357,15 +324,9 @@ struct Encoded {
 }
 
 fn tokenizer_error(path: &Path, reason: impl fmt::Display) -> Error {
-    Error::Tokenizer {
-        path: path.to_owned(),
-        reason: reason.to_string(),
-    }
+    Error::Tokenizer { path: path.to_owned(), reason: reason.to_string() }
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|source| Error::Io {
-        path: path.to_owned(),
-        source,
-    })
+    fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }

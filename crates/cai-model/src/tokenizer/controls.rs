@@ -41,9 +41,7 @@ impl Controls {
 
     /// The control token that `text` begins with: its place in the list.
     fn at_start(&self, text: &str) -> Option<usize> {
-        self.0
-            .iter()
-            .position(|(control, _)| text.starts_with(control.as_str()))
+        self.0.iter().position(|(control, _)| text.starts_with(control.as_str()))
     }
 
     /// The first control token in `text`: its byte position and its place in the list.
@@ -52,14 +50,9 @@ impl Controls {
         for (control, _) in &self.0 {
             first_bytes[usize::from(control.as_bytes()[0])] = true;
         }
-        let candidates = text
-            .bytes()
-            .enumerate()
-            .filter(|(_, b)| first_bytes[usize::from(*b)]);
+        let candidates = text.bytes().enumerate().filter(|(_, b)| first_bytes[usize::from(*b)]);
         // A control's first byte begins a character, so that `at` is on a border.
-        candidates
-            .into_iter()
-            .find_map(|(at, _)| Some((at, self.at_start(&text[at..])?)))
+        candidates.into_iter().find_map(|(at, _)| Some((at, self.at_start(&text[at..])?)))
     }
 
     pub(super) fn cut(&self, text: &str) -> Vec<Piece> {
@@ -86,10 +79,7 @@ impl Controls {
         messages: &[Message],
         template: &str,
     ) -> Result<Option<(Vec<Message>, char)>> {
-        if messages
-            .iter()
-            .all(|message| self.find(&message.content).is_none())
-        {
+        if messages.iter().all(|message| self.find(&message.content).is_none()) {
             return Ok(None);
         }
         let unused = |mark: &char| {
@@ -111,23 +101,17 @@ impl Controls {
                 rest = &rest[at + self.0[index].0.len()..];
             }
             content.push_str(rest);
-            Message {
-                role: message.role,
-                content,
-            }
+            Message { role: message.role, content }
         });
         Ok(Some((shielded.collect(), mark)))
     }
 
     pub(super) fn unshield(&self, text: &str, mark: char) -> String {
         // Between every two marks stands the number of a control.
-        let parts = text
-            .split(mark)
-            .enumerate()
-            .map(|(i, part)| match part.parse::<usize>() {
-                Ok(index) if i % 2 == 1 && index < self.0.len() => Cow::from(&self.0[index].0),
-                _ => Cow::from(part),
-            });
+        let parts = text.split(mark).enumerate().map(|(i, part)| match part.parse::<usize>() {
+            Ok(index) if i % 2 == 1 && index < self.0.len() => Cow::from(&self.0[index].0),
+            _ => Cow::from(part),
+        });
         parts.collect()
     }
 }
@@ -147,11 +131,8 @@ pub(super) fn declare_specials(
         "cls_token",
         "sep_token",
     ];
-    let mut names: Vec<String> = keys
-        .iter()
-        .filter_map(|key| token_text(&config[key]))
-        .map(str::to_owned)
-        .collect();
+    let mut names: Vec<String> =
+        keys.iter().filter_map(|key| token_text(&config[key])).map(str::to_owned).collect();
     for key in ["additional_special_tokens", "extra_special_tokens"] {
         let listed = match &config[key] {
             Json::Array(list) => list.iter().collect(),

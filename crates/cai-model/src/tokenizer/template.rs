@@ -60,14 +60,8 @@ impl ChatTemplate {
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment
-            .add_template_owned(NAME, source.clone())
-            .map_err(template_error)?;
-        Ok(ChatTemplate {
-            environment,
-            source,
-            tokens,
-        })
+        environment.add_template_owned(NAME, source.clone()).map_err(template_error)?;
+        Ok(ChatTemplate { environment, source, tokens })
     }
 
     /// The template's text.
@@ -81,10 +75,7 @@ impl ChatTemplate {
     /// [`Error::Template`] with the template's own message when it refuses the conversation, such
     /// as one whose roles do not alternate.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let template = self
-            .environment
-            .get_template(NAME)
-            .map_err(template_error)?;
+        let template = self.environment.get_template(NAME).map_err(template_error)?;
         let messages = Value::from_serialize(messages);
         template
             .render(context! { messages, add_generation_prompt, ..self.tokens.clone() })
@@ -101,9 +92,7 @@ fn default_template(setting: &Json) -> Option<String> {
 }
 
 fn template_error(error: minijinja::Error) -> Error {
-    Error::Template {
-        reason: error.to_string(),
-    }
+    Error::Template { reason: error.to_string() }
 }
 
 fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Error> {
@@ -112,9 +101,7 @@ fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Err
 
 /// Today's date in the directives that chat templates use; UTC.
 fn strftime_now(format: &str) -> std::result::Result<String, minijinja::Error> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     strftime(format, now.as_secs()).map_err(|directive| {
         let message = format!("strftime_now does not know the directive %{directive}");
         minijinja::Error::new(ErrorKind::InvalidOperation, message)
@@ -137,15 +124,8 @@ fn strftime(format: &str, seconds: u64) -> std::result::Result<String, String> {
         "November",
         "December",
     ];
-    const DAYS: [&str; 7] = [
-        "Thursday",
-        "Friday",
-        "Saturday",
-        "Sunday",
-        "Monday",
-        "Tuesday",
-        "Wednesday",
-    ];
+    const DAYS: [&str; 7] =
+        ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     let month_name = MONTHS[month - 1];
@@ -188,20 +168,7 @@ fn civil(mut days: u64) -> (u64, usize, u64) {
         days -= 365 + u64::from(leap(year));
         year += 1;
     }
-    let lengths = [
-        31,
-        28 + u64::from(leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ];
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let mut month = 0;
     while days >= lengths[month] {
         days -= lengths[month];
@@ -237,9 +204,7 @@ mod tests {
     #[test]
     fn roles_that_do_not_alternate_are_refused_with_the_templates_words() {
         let messages = [Message::user("a"), Message::user("b")];
-        let error = template(GEMMA_CHAT_TEMPLATE)
-            .render(&messages, true)
-            .unwrap_err();
+        let error = template(GEMMA_CHAT_TEMPLATE).render(&messages, true).unwrap_err();
         assert!(error.to_string().contains("must alternate"), "{error}");
     }
 

@@ -36,15 +36,8 @@ pub const GEMMA_CHAT_TEMPLATE: &str = r"{{ bos_token }}
 const SPACE: char = '▁';
 
 /// The special tokens; their ids are their places here.
-const SPECIAL: [&str; 7] = [
-    "<pad>",
-    "<eos>",
-    "<bos>",
-    "<unk>",
-    "<mask>",
-    "<start_of_turn>",
-    "<end_of_turn>",
-];
+const SPECIAL: [&str; 7] =
+    ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"];
 
 /// Trains a byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909, section 3.2) in Gemma's
 /// format and writes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` to `dir`.
@@ -65,10 +58,7 @@ pub fn train_bpe(
     dir: &Path,
 ) -> Result<()> {
     let path = dir.join("tokenizer.json");
-    let failed = |reason: String| Error::Tokenizer {
-        path: path.clone(),
-        reason,
-    };
+    let failed = |reason: String| Error::Tokenizer { path: path.clone(), reason };
     let texts: Vec<String> = texts.collect();
     let bpe = merges(texts, vocab_size).map_err(|error| failed(error.to_string()))?;
     let size = bpe.get_vocab_size();
@@ -101,11 +91,8 @@ fn merges(texts: Vec<String>, vocab_size: usize) -> std::result::Result<BPE, tok
     // The names of the roles stand in every turn, and are to be single tokens.
     let roles = iter::repeat_n("user\nmodel".to_owned(), texts.len().max(2));
     trainer.feed(texts.into_iter().chain(roles), |text| Ok(words(text)))?;
-    let mut bpe = BPE::builder()
-        .unk_token("<unk>".to_owned())
-        .fuse_unk(true)
-        .byte_fallback(true)
-        .build()?;
+    let mut bpe =
+        BPE::builder().unk_token("<unk>".to_owned()).fuse_unk(true).byte_fallback(true).build()?;
     trainer.train(&mut bpe)?;
     Ok(bpe)
 }

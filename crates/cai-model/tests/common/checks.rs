@@ -27,10 +27,7 @@ const GRADIENT: f64 = 1e-3;
 
 /// Asserts that a difference is within its tolerance and hands it on.
 fn within(what: &str, difference: f64, tolerance: f64) -> f64 {
-    assert!(
-        difference <= tolerance,
-        "{what}: off by {difference:e}, tolerance {tolerance:e}"
-    );
+    assert!(difference <= tolerance, "{what}: off by {difference:e}, tolerance {tolerance:e}");
     difference
 }
 
@@ -41,19 +38,12 @@ pub fn tokenizer(reference: &Reference) -> f64 {
         let text = case["text"].as_str().unwrap();
         let ours = tokenizer.encode_with_special(text).unwrap();
         // Hugging Face's tokenizer puts <bos> before every text, ours only before a chat.
-        assert_eq!(
-            [vec![tokenizer.bos()], ours].concat(),
-            ids(&case["ids"]),
-            "{text:?}"
-        );
+        assert_eq!([vec![tokenizer.bos()], ours].concat(), ids(&case["ids"]), "{text:?}");
     }
     for case in reference.json["chat"].as_array().unwrap() {
         let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
         let prompt = case["add_generation_prompt"].as_bool().unwrap();
-        assert_eq!(
-            tokenizer.render(&messages, prompt).unwrap(),
-            case["text"].as_str().unwrap()
-        );
+        assert_eq!(tokenizer.render(&messages, prompt).unwrap(), case["text"].as_str().unwrap());
         let ours = match prompt {
             true => tokenizer.prompt(&messages).unwrap(),
             false => tokenizer.conversation(&messages, Turns::All).unwrap().ids,
@@ -117,10 +107,7 @@ fn compare_logits(
         let logits: Vec<f64> = logits.into_data().iter::<f64>().collect();
         let theirs = theirs.row(row);
         for (token, at) in real.enumerate() {
-            let ours = logits[at * vocabulary..][..vocabulary]
-                .iter()
-                .step_by(every)
-                .copied();
+            let ours = logits[at * vocabulary..][..vocabulary].iter().step_by(every).copied();
             let ours: Vec<f64> = ours.collect();
             largest = largest.max(largest_difference(&ours, &theirs.row(token).values));
         }
@@ -136,9 +123,7 @@ pub fn greedy_tokens(reference: &Reference) -> f64 {
 }
 
 fn continues(reference: &Reference, model: &LanguageModel, name: &str) {
-    let Some(theirs) = reference.json[name].as_array() else {
-        panic!("no {name}")
-    };
+    let Some(theirs) = reference.json[name].as_array() else { panic!("no {name}") };
     let theirs: Vec<Vec<u32>> = theirs.iter().map(ids).collect();
     let prompts = reference.sequences("gen");
     let ours = cached_argmax(model, &prompts, theirs[0].len());
@@ -149,28 +134,13 @@ fn continues(reference: &Reference, model: &LanguageModel, name: &str) {
     let sampling = SamplingConfig::greedy(theirs[0].len());
     let seeds = vec![Seed(0); prompts.len()];
     let mut done = 0;
-    let generations = generate(
-        model,
-        &prompts,
-        &sampling,
-        &seeds,
-        prompts.len(),
-        &mut |n| done += n,
-    )
-    .unwrap();
+    let generations =
+        generate(model, &prompts, &sampling, &seeds, prompts.len(), &mut |n| done += n).unwrap();
     assert_eq!(done, prompts.len());
     for (generation, theirs) in generations.iter().zip(&theirs) {
         let stop = theirs.iter().position(|id| stops.contains(id));
-        assert_eq!(
-            generation.ids,
-            theirs[..stop.unwrap_or(theirs.len())],
-            "{name}"
-        );
-        let finish = if stop.is_some() {
-            Finish::Stop
-        } else {
-            Finish::Length
-        };
+        assert_eq!(generation.ids, theirs[..stop.unwrap_or(theirs.len())], "{name}");
+        let finish = if stop.is_some() { Finish::Stop } else { Finish::Length };
         assert_eq!(generation.finish, finish);
     }
 }
@@ -201,14 +171,8 @@ fn cached_argmax(model: &LanguageModel, prompts: &[Vec<u32>], steps: usize) -> V
 /// TRL's SFT loss, with the adapter off and on.
 pub fn sft_loss(reference: &Reference) -> f64 {
     let examples = reference.sft_examples();
-    let tokens: usize = examples
-        .iter()
-        .map(|e| e.trained.iter().filter(|&&t| t).count())
-        .sum();
-    assert_eq!(
-        tokens as u64,
-        reference.json["sft"]["tokens_in_loss"].as_u64().unwrap()
-    );
+    let tokens: usize = examples.iter().map(|e| e.trained.iter().filter(|&&t| t).count()).sum();
+    assert_eq!(tokens as u64, reference.json["sft"]["tokens_in_loss"].as_u64().unwrap());
     let mean = |model: &LanguageModel| {
         let scores = score(model, &examples, 3, &mut |_| {}).unwrap();
         -scores.iter().map(|s| s.logprob).sum::<f64>() / tokens as f64
@@ -244,18 +208,12 @@ pub fn completion_logps(reference: &Reference) -> f64 {
     let policy = largest_difference(&ours(&reference.adapted()), &both("policy"));
     let base = largest_difference(&ours(&reference.base()), &both("ref"));
     // Sums over a completion: about 20 tokens, each within the loss's tolerance.
-    within(
-        "completion log-probabilities",
-        policy.max(base),
-        20.0 * LOSS,
-    )
+    within("completion log-probabilities", policy.max(base), 20.0 * LOSS)
 }
 
 /// TRL's DPO sigmoid loss; reference log-probabilities are our own, with the adapter off.
 pub fn dpo_loss(reference: &Reference) -> f64 {
-    let theirs = reference.json["dpo"]["losses"]["sigmoid"]["mean"]
-        .as_f64()
-        .unwrap();
+    let theirs = reference.json["dpo"]["losses"]["sigmoid"]["mean"].as_f64().unwrap();
     within("DPO loss", (dpo_step(reference).loss - theirs).abs(), LOSS)
 }
 
@@ -297,18 +255,13 @@ fn dpo_step(reference: &Reference) -> training::Step {
 /// The largest difference relative to the largest entry of the same tensor.
 fn compare_gradients(reference: &Reference, step: &training::Step, prefix: &str) -> f64 {
     let theirs = reference.tensors_under(prefix);
-    let (ours, expected): (Vec<_>, Vec<_>) = (
-        step.grads.keys().map(String::as_str).collect(),
-        theirs.keys().copied().collect(),
-    );
+    let (ours, expected): (Vec<_>, Vec<_>) =
+        (step.grads.keys().map(String::as_str).collect(), theirs.keys().copied().collect());
     assert_eq!(ours, expected, "gradients of other tensors");
     let mut largest = 0.0f64;
     for (name, theirs) in theirs {
         let scale = theirs.values.iter().fold(0.0f64, |max, x| max.max(x.abs()));
-        assert!(
-            scale > 0.0,
-            "{name}: the reference's gradient is zero and tests nothing"
-        );
+        assert!(scale > 0.0, "{name}: the reference's gradient is zero and tests nothing");
         let difference = largest_difference(&step.grads[name], &theirs.values) / scale;
         largest = largest.max(within(&format!("gradient of {name}"), difference, GRADIENT));
     }
@@ -332,10 +285,7 @@ pub fn adapter_round_trip(reference: &Reference) -> f64 {
         );
     }
     let again = reference.base().with_adapter(dir.path()).unwrap();
-    assert_eq!(
-        again.adapter.as_ref().unwrap().scale(),
-        model.adapter.as_ref().unwrap().scale()
-    );
+    assert_eq!(again.adapter.as_ref().unwrap().scale(), model.adapter.as_ref().unwrap().scale());
     let difference = right_padded(reference, &again, "adapter.right.logits");
     within("logits with the adapter saved again", difference, LOGITS)
 }
@@ -368,12 +318,6 @@ pub fn hub_config(reference: &Reference) -> f64 {
     };
     let hub = GemmaConfig::from_json(read("config_v4.json")).unwrap();
     let ours = GemmaConfig::from_json(read("config.json")).unwrap();
-    assert_eq!(
-        GemmaConfig {
-            raw: ours.raw.clone(),
-            ..hub
-        },
-        ours
-    );
+    assert_eq!(GemmaConfig { raw: ours.raw.clone(), ..hub }, ours);
     0.0
 }

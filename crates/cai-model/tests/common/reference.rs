@@ -33,10 +33,7 @@ impl Array {
     pub fn row(&self, i: usize) -> Array {
         let size: usize = self.shape[1..].iter().product();
         let values = self.values[i * size..(i + 1) * size].to_vec();
-        Array {
-            shape: self.shape[1..].to_vec(),
-            values,
-        }
+        Array { shape: self.shape[1..].to_vec(), values }
     }
 }
 
@@ -46,11 +43,7 @@ impl Reference {
         let json = std::fs::read_to_string(dir.join("reference.json")).expect("reference.json");
         let json = serde_json::from_str(&json).expect("reference.json is JSON");
         let tensors = read_safetensors(&dir.join("reference.safetensors"));
-        Self {
-            dir: dir.into(),
-            json,
-            tensors,
-        }
+        Self { dir: dir.into(), json, tensors }
     }
 
     /// The base model.
@@ -65,19 +58,13 @@ impl Reference {
 
     /// A tensor by name.
     pub fn tensor(&self, name: &str) -> &Array {
-        self.tensors
-            .get(name)
-            .unwrap_or_else(|| panic!("no tensor {name} in the reference"))
+        self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name} in the reference"))
     }
 
     /// The tensors whose names begin with `prefix`, by the rest of their names.
     pub fn tensors_under(&self, prefix: &str) -> BTreeMap<&str, &Array> {
         let under = |(name, array)| Some((str::strip_prefix(name, prefix)?, array));
-        self.tensors
-            .iter()
-            .map(|(n, a)| (n.as_str(), a))
-            .filter_map(under)
-            .collect()
+        self.tensors.iter().map(|(n, a)| (n.as_str(), a)).filter_map(under).collect()
     }
 
     /// Of how many consecutive vocabulary entries one logit is kept (1: all of them).
@@ -91,12 +78,7 @@ impl Reference {
         let real = self.real_tokens(name);
         real.into_iter()
             .enumerate()
-            .map(|(i, real)| {
-                ids.row(i).values[real]
-                    .iter()
-                    .map(|&id| id as u32)
-                    .collect()
-            })
+            .map(|(i, real)| ids.row(i).values[real].iter().map(|&id| id as u32).collect())
             .collect()
     }
 
@@ -108,10 +90,7 @@ impl Reference {
                 let row = mask.row(i).values;
                 let start = row.iter().position(|&m| m == 1.0).expect("a token");
                 let end = row.iter().rposition(|&m| m == 1.0).expect("a token") + 1;
-                assert!(
-                    row[start..end].iter().all(|&m| m == 1.0),
-                    "{name}: a hole in row {i}"
-                );
+                assert!(row[start..end].iter().all(|&m| m == 1.0), "{name}: a hole in row {i}");
                 start..end
             })
             .collect()
@@ -124,19 +103,14 @@ impl Reference {
 
     /// TRL's DPO batch: all chosen, then all rejected.
     pub fn dpo_examples(&self) -> Vec<Example> {
-        self.examples("dpo", self.tensor("dpo.completion_mask"), |mask| {
-            mask == 1.0
-        })
+        self.examples("dpo", self.tensor("dpo.completion_mask"), |mask| mask == 1.0)
     }
 
     fn examples(&self, name: &str, marks: &Array, trained: fn(f64) -> bool) -> Vec<Example> {
         let real = self.real_tokens(name);
         let rows = self.sequences(name).into_iter().zip(real).enumerate();
         rows.map(|(i, (ids, real))| {
-            let trained = marks.row(i).values[real]
-                .iter()
-                .map(|&m| trained(m))
-                .collect();
+            let trained = marks.row(i).values[real].iter().map(|&m| trained(m)).collect();
             Example { ids, trained }
         })
         .collect()
@@ -150,38 +124,22 @@ pub fn read_safetensors(path: &Path) -> BTreeMap<String, Array> {
     let array = |name: &str| {
         let view = file.tensor(name).expect("a listed tensor");
         let values = match view.dtype() {
-            Dtype::F32 => view
-                .data()
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| f32::from_le_bytes(*b) as f64)
-                .collect(),
-            Dtype::I64 => view
-                .data()
-                .as_chunks()
-                .0
-                .iter()
-                .map(|b| i64::from_le_bytes(*b) as f64)
-                .collect(),
+            Dtype::F32 => {
+                view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b) as f64).collect()
+            }
+            Dtype::I64 => {
+                view.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect()
+            }
             other => panic!("{name} is {other:?}"),
         };
-        Array {
-            shape: view.shape().to_vec(),
-            values,
-        }
+        Array { shape: view.shape().to_vec(), values }
     };
-    file.names()
-        .into_iter()
-        .map(|name| (name.to_string(), array(name)))
-        .collect()
+    file.names().into_iter().map(|name| (name.to_string(), array(name))).collect()
 }
 
 /// A list of numbers of the reference.
 pub fn numbers(value: &Value) -> Vec<f64> {
-    let list = value
-        .as_array()
-        .unwrap_or_else(|| panic!("{value} is not a list"));
+    let list = value.as_array().unwrap_or_else(|| panic!("{value} is not a list"));
     list.iter().map(|x| x.as_f64().expect("a number")).collect()
 }
 
@@ -195,7 +153,5 @@ pub fn largest_difference(ours: &[f64], theirs: &[f64]) -> f64 {
     assert_eq!(ours.len(), theirs.len(), "different numbers of values");
     let pairs = ours.iter().zip(theirs);
     // NaN would vanish in max.
-    pairs
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |max, d| if d <= max { max } else { d })
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |max, d| if d <= max { max } else { d })
 }

@@ -39,10 +39,8 @@ pub fn sft(model: &LanguageModel, examples: &[Example]) -> Step {
 pub fn dpo(model: &LanguageModel, examples: &[Example], reference: &[f64], beta: f64) -> Step {
     let pairs = examples.len() / 2;
     step(model, examples, |logps, rows| {
-        let policy: Vec<f64> = rows
-            .iter()
-            .map(|row| logps[row.clone()].iter().map(|&p| p as f64).sum())
-            .collect();
+        let policy: Vec<f64> =
+            rows.iter().map(|row| logps[row.clone()].iter().map(|&p| p as f64).sum()).collect();
         let ratio = |row: usize| policy[row] - reference[row];
         let mut weights = vec![0.0; logps.len()];
         let mut loss = 0.0;
@@ -71,19 +69,11 @@ fn step(
     let scored = score_tokens(&gemma, &trained, true);
     let (loss, weights) = loss(&scored.logps, &trained.rows);
     let grads = scored.surrogate(&weights).unwrap().backward();
-    Step {
-        loss,
-        grads: adapter_gradients(&gemma, &grads),
-        scored,
-    }
+    Step { loss, grads: adapter_gradients(&gemma, &grads), scored }
 }
 
 fn adapter_gradients(gemma: &Gemma, grads: &Gradients) -> BTreeMap<String, Vec<f64>> {
-    let mut collect = Collect {
-        path: Vec::new(),
-        grads,
-        found: BTreeMap::new(),
-    };
+    let mut collect = Collect { path: Vec::new(), grads, found: BTreeMap::new() };
     gemma.visit(&mut collect);
     collect.found
 }
@@ -102,13 +92,9 @@ impl ModuleVisitor for Collect<'_> {
             assert!(grad.is_none(), "the frozen {path} has a gradient");
             return;
         };
-        let name = format!(
-            "base_model.model.{module}.lora_{}.weight",
-            factor.to_ascii_uppercase()
-        );
+        let name = format!("base_model.model.{module}.lora_{}.weight", factor.to_ascii_uppercase());
         let grad = grad.unwrap_or_else(|| panic!("{path} has no gradient"));
-        self.found
-            .insert(name, grad.into_data().iter::<f64>().collect());
+        self.found.insert(name, grad.into_data().iter::<f64>().collect());
     }
 
     fn enter_module(&mut self, name: &str, _: &str) {

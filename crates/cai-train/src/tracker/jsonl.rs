@@ -22,22 +22,14 @@ impl Jsonl {
     pub fn open(path: &Path, history: &[LogEntry]) -> Result<Self> {
         let text: String = history.iter().map(line).collect();
         cai_data::atomic::write(path, text.as_bytes())?;
-        let file = OpenOptions::new()
-            .append(true)
-            .open(path)
-            .map_err(Error::io(path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-        })
+        let file = OpenOptions::new().append(true).open(path).map_err(Error::io(path))?;
+        Ok(Self { path: path.to_owned(), file })
     }
 }
 
 impl Tracker for Jsonl {
     fn log(&mut self, entry: &LogEntry) -> Result<()> {
-        self.file
-            .write_all(line(entry).as_bytes())
-            .map_err(Error::io(&self.path))
+        self.file.write_all(line(entry).as_bytes()).map_err(Error::io(&self.path))
     }
 }
 
@@ -58,11 +50,7 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let entry = |step| {
             let metrics = BTreeMap::from([("loss".to_owned(), 0.5)]);
-            LogEntry {
-                step,
-                epoch: 0.25,
-                metrics,
-            }
+            LogEntry { step, epoch: 0.25, metrics }
         };
         let mut first = Jsonl::open(&path, &[]).unwrap();
         first.log(&entry(1)).unwrap();

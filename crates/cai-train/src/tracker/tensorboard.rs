@@ -70,24 +70,16 @@ impl TensorBoard {
         let path = folder.join(file_name(seconds, process, number));
         let file = File::create_new(&path).map_err(Error::io(&path))?;
         let mut writer = Self { path, file };
-        writer.write(Event {
-            file_version: Some("brain.Event:2".into()),
-            ..event(0)
-        })?;
+        writer.write(Event { file_version: Some("brain.Event:2".into()), ..event(0) })?;
         if next_step > 0 {
             let session_log = Some(SessionLog { status: START });
-            writer.write(Event {
-                session_log,
-                ..event(next_step)
-            })?;
+            writer.write(Event { session_log, ..event(next_step) })?;
         }
         Ok(writer)
     }
 
     fn write(&mut self, event: Event) -> Result<()> {
-        self.file
-            .write_all(&frame(&event.encode_to_vec()))
-            .map_err(Error::io(&self.path))
+        self.file.write_all(&frame(&event.encode_to_vec())).map_err(Error::io(&self.path))
     }
 }
 
@@ -98,18 +90,10 @@ impl Tracker for TensorBoard {
                 Some(name) => format!("eval/{name}"),
                 None => format!("train/{name}"),
             };
-            Value {
-                tag,
-                simple_value: Some(*value as f32),
-            }
+            Value { tag, simple_value: Some(*value as f32) }
         };
-        let summary = Some(Summary {
-            value: entry.metrics.iter().map(scalar).collect(),
-        });
-        self.write(Event {
-            summary,
-            ..event(entry.step)
-        })
+        let summary = Some(Summary { value: entry.metrics.iter().map(scalar).collect() });
+        self.write(Event { summary, ..event(entry.step) })
     }
 }
 
@@ -118,19 +102,12 @@ fn file_name(seconds: u64, process: u32, number: u64) -> String {
 }
 
 fn event(step: usize) -> Event {
-    Event {
-        wall_time: now(),
-        step: step as i64,
-        ..Event::default()
-    }
+    Event { wall_time: now(), step: step as i64, ..Event::default() }
 }
 
 /// Seconds since 1970.
 fn now() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// A TFRecord: length, its checksum, the data, its checksum; all little-endian.
@@ -146,9 +123,7 @@ fn frame(data: &[u8]) -> Vec<u8> {
 
 /// CRC-32C, rotated and offset as the TFRecord format demands.
 fn masked_crc(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
-        .rotate_right(15)
-        .wrapping_add(0xa282_ead8)
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
@@ -164,10 +139,7 @@ mod tests {
             let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
             let data = &rest[12..12 + length];
             assert_eq!(rest[8..12], masked_crc(&rest[..8]).to_le_bytes());
-            assert_eq!(
-                rest[12 + length..16 + length],
-                masked_crc(data).to_le_bytes()
-            );
+            assert_eq!(rest[12 + length..16 + length], masked_crc(data).to_le_bytes());
             events.push(Event::decode(data).unwrap());
             rest = &rest[16 + length..];
         }
@@ -183,20 +155,10 @@ mod tests {
     #[test]
     fn a_frame_is_the_one_of_the_format() {
         // An Event by hand: field 1 (double 1.0), field 2 (7), field 5 { 1 { 1: "a", 2: 0.5 } }.
-        let value = Value {
-            tag: "a".into(),
-            simple_value: Some(0.5),
-        };
+        let value = Value { tag: "a".into(), simple_value: Some(0.5) };
         let summary = Some(Summary { value: vec![value] });
-        let event = Event {
-            wall_time: 1.0,
-            step: 7,
-            summary,
-            ..Default::default()
-        };
-        let mut bytes = vec![
-            0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x10, 7, 0x2a, 10, 0x0a, 8,
-        ];
+        let event = Event { wall_time: 1.0, step: 7, summary, ..Default::default() };
+        let mut bytes = vec![0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0x10, 7, 0x2a, 10, 0x0a, 8];
         bytes.extend([0x0a, 1, b'a', 0x15, 0, 0, 0, 0x3f]);
         assert_eq!(event.encode_to_vec(), bytes);
         let frame = frame(&bytes);
@@ -209,31 +171,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut tracker = TensorBoard::create(folder.path(), 3).unwrap();
         let metrics = BTreeMap::from([("loss".to_owned(), 0.0), ("eval_loss".to_owned(), 2.5)]);
-        tracker
-            .log(&LogEntry {
-                step: 4,
-                epoch: 1.0,
-                metrics,
-            })
-            .unwrap();
+        tracker.log(&LogEntry { step: 4, epoch: 1.0, metrics }).unwrap();
         let events = read(&tracker.path);
         assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
-        assert_eq!(
-            (
-                events[1].step,
-                events[1].session_log.clone().unwrap().status
-            ),
-            (3, START)
-        );
+        assert_eq!((events[1].step, events[1].session_log.clone().unwrap().status), (3, START));
         let values = &events[2].summary.as_ref().unwrap().value;
-        let values: Vec<_> = values
-            .iter()
-            .map(|v| (v.tag.as_str(), v.simple_value))
-            .collect();
-        assert_eq!(
-            values,
-            [("eval/loss", Some(2.5)), ("train/loss", Some(0.0))]
-        );
+        let values: Vec<_> = values.iter().map(|v| (v.tag.as_str(), v.simple_value)).collect();
+        assert_eq!(values, [("eval/loss", Some(2.5)), ("train/loss", Some(0.0))]);
         let second = TensorBoard::create(folder.path(), 0).unwrap();
         assert_ne!(second.path, tracker.path);
     }

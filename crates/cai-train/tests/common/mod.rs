@@ -40,9 +40,7 @@ pub struct Regression {
 
 impl Regression {
     pub fn new(examples: usize) -> Self {
-        let inputs = (0..examples)
-            .map(|i| [i as f32 / 7.0, (i % 5) as f32 - 2.0, 1.0])
-            .collect();
+        let inputs = (0..examples).map(|i| [i as f32 / 7.0, (i % 5) as f32 - 2.0, 1.0]).collect();
         Self {
             inputs,
             weights: (0..examples).map(|i| 1.0 + (i % 4) as f64).collect(),
@@ -95,17 +93,8 @@ impl Objective<Linear> for Regression {
             loss = f64::NAN;
         }
         let mut metrics = Metrics::new();
-        metrics.add(
-            "mean_token_accuracy",
-            items.len() as f64,
-            2.0 * items.len() as f64,
-        );
-        Ok(StepLoss {
-            surrogate,
-            loss,
-            tokens: 3 * items.len(),
-            metrics,
-        })
+        metrics.add("mean_token_accuracy", items.len() as f64, 2.0 * items.len() as f64);
+        Ok(StepLoss { surrogate, loss, tokens: 3 * items.len(), metrics })
     }
 
     fn evaluate(&self, model: &Linear) -> Result<Metrics, ObjectiveError> {

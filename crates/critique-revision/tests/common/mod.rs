@@ -4,13 +4,13 @@
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use cai_data::constitution::Constitution;
 use cai_data::record::LabelledText;
 use cai_data::seed::Seed;
 use cai_data::world::World;
 use cai_model::checkpoint::save_folder;
-use cai_model::gemma::{Gemma, GemmaConfig, RandomInit};
+use cai_model::gemma::{Gemma, GemmaConfig, RandomInit, TensorSource};
 use cai_model::generate::SamplingConfig;
 use cai_model::model::LanguageModel;
 use cai_model::tokenizer::{GEMMA_CHAT_TEMPLATE, train_bpe};
@@ -35,11 +35,31 @@ pub fn model(seed: u64) -> (TempDir, LanguageModel) {
     }))
     .unwrap();
     let device = Device::flex();
-    let mut source = RandomInit { seed: Seed(seed), std: 0.4, device: device.clone() };
+    let mut source = Brief(RandomInit { seed: Seed(seed), std: 0.4, device: device.clone() });
     let gemma = Gemma::load(&config, &mut source).unwrap();
     save_folder(&gemma, None, DType::F32, dir.path()).unwrap();
     let model = LanguageModel::load(dir.path(), None, &device).unwrap();
     (dir, model)
+}
+
+/// Random weights of a model that often ends its turn.
+struct Brief(RandomInit);
+
+impl TensorSource for Brief {
+    fn tensor<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> cai_model::Result<Tensor<D>> {
+        let tensor = self.0.tensor(name, shape)?;
+        if name != "model.embed_tokens.weight" {
+            return Ok(tensor);
+        }
+        let mut values: Vec<f32> = tensor.into_data().iter::<f32>().collect();
+        let end_of_turn = 6 * shape[1]..7 * shape[1];
+        values[end_of_turn].iter_mut().for_each(|value| *value *= 5.0);
+        Ok(Tensor::from_data(TensorData::new(values, shape), &self.0.device))
+    }
 }
 
 /// A classifier that has seen a few texts: its numbers are its own, not good.
