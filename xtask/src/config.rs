@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use cai_data::{dataset::Policy, seed::Seed};
 use critique_revision::{CritiqueConfig, FeedbackConfig};
 use dpo_trainer::DpoConfig;
@@ -247,8 +247,10 @@ impl Config {
         for key in SEEDS {
             put(&mut value, key, seed.clone(), false)?;
         }
-        let config: Self = serde_yaml::from_value(value)
-            .with_context(|| format!("config {} (with --set)", path.display()))?;
+        let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
+            let (key, reason) = (error.path().to_string(), error.into_inner());
+            anyhow!("config {} (with --set), key {key}: {reason}", path.display())
+        })?;
         config.check().with_context(|| format!("config {}", path.display()))?;
         Ok(config)
     }

@@ -11,7 +11,7 @@ use clap::Parser;
 use commands::{Cli, Command};
 
 fn main() -> ExitCode {
-    tune_allocator();
+    cai_model::device::tune_allocator();
     let cli = Cli::parse();
     start_logging(&cli);
     cai_train::progress::set_quiet(cli.quiet);
@@ -44,20 +44,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Test(args) => commands::test::run(args),
     }
 }
-
-/// Keeps freed tensors in the process: with glibc's defaults every tensor of some size is mapped
-/// and cleared by the kernel anew, a fifth of the time of a training step.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn tune_allocator() {
-    // SAFETY: called before any other thread exists; mallopt has no other precondition.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
-        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
-    }
-}
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn tune_allocator() {}
 
 fn start_logging(cli: &Cli) {
     let default = match (cli.quiet, cli.verbose) {

@@ -34,6 +34,23 @@ pub fn parse(setting: &str) -> Result<Device> {
     }
 }
 
+/// Keeps freed tensors in the process: with glibc's defaults every tensor of some size is mapped
+/// and cleared by the kernel anew, a fifth of the time of a training step on CPU.
+///
+/// A program calls it first thing in `main`, before it starts a thread. It does nothing where the C
+/// library is not glibc.
+pub fn tune_allocator() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt sets numbers under the allocator's own lock. Rust's start-up has allocated
+    // by now, so that the allocator is initialised; a thread that allocates at the same time can
+    // only see the old setting.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}
+
 #[allow(dead_code, reason = "unused when every backend is compiled in")]
 fn missing(setting: &str, feature: &str) -> Error {
     Error::Device {

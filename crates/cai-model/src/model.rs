@@ -7,7 +7,7 @@ use cai_data::{hash, seed::Seed};
 
 use crate::{
     Error, Result,
-    checkpoint::load_gemma,
+    checkpoint::{WeightFiles, load_gemma},
     gemma::{Gemma, GemmaConfig},
     lora::{self, ADAPTER_WEIGHTS, LoraConfig},
     tokenizer::ChatTokenizer,
@@ -44,23 +44,7 @@ impl LanguageModel {
     /// Missing or damaged files, unsupported architectures, a tokenizer that does not fit the
     /// model, an adapter made for another base; each message says what to do.
     pub fn load(dir: &Path, adapter: Option<&Path>, device: &Device) -> Result<Self> {
-        if !dir.is_dir() {
-            let reason = "no such model folder; give the path of a Hugging Face model folder";
-            return Err(Error::Config { path: dir.into(), reason: reason.into() });
-        }
-        let config = GemmaConfig::read(dir)?;
-        let tokenizer = ChatTokenizer::from_dir(dir)?;
-        if tokenizer.vocab_size() > config.vocab_size {
-            return Err(Error::Tokenizer {
-                path: dir.join("tokenizer.json"),
-                reason: format!(
-                    "it has {} tokens and the model's embedding only {}; \
-                     tokenizer and weights do not belong together",
-                    tokenizer.vocab_size(),
-                    config.vocab_size
-                ),
-            });
-        }
+        let (config, tokenizer) = describe(dir)?;
         let gemma = load_gemma(dir, &config, weights_dtype(device), device)?;
         let base_fingerprint = weights_fingerprint(dir)?;
         let model = Self {
@@ -136,6 +120,40 @@ impl LanguageModel {
         let base = self.dir.display().to_string();
         lora::save_adapter(&self.gemma, config, &base, &self.base_fingerprint, dir)
     }
+}
+
+/// Finds most of what is wrong with a model folder without reading its tensors: missing files, a
+/// config or a tokenizer that does not fit, truncated weights.
+///
+/// # Errors
+///
+/// As [`LanguageModel::load`].
+pub fn check(dir: &Path) -> Result<()> {
+    describe(dir)?;
+    WeightFiles::open(dir)?;
+    Ok(())
+}
+
+/// Config and tokenizer of a folder, which belong together.
+fn describe(dir: &Path) -> Result<(GemmaConfig, ChatTokenizer)> {
+    if !dir.is_dir() {
+        let reason = "no such model folder; give the path of a Hugging Face model folder";
+        return Err(Error::Config { path: dir.into(), reason: reason.into() });
+    }
+    let config = GemmaConfig::read(dir)?;
+    let tokenizer = ChatTokenizer::from_dir(dir)?;
+    if tokenizer.vocab_size() > config.vocab_size {
+        return Err(Error::Tokenizer {
+            path: dir.join("tokenizer.json"),
+            reason: format!(
+                "it has {} tokens and the model's embedding only {}; \
+                 tokenizer and weights do not belong together",
+                tokenizer.vocab_size(),
+                config.vocab_size
+            ),
+        });
+    }
+    Ok((config, tokenizer))
 }
 
 /// f32 where bf16 would be converted at every product (CPU) or does not exist.

@@ -6,7 +6,7 @@ use burn::{
     module::{Module, ModuleMapper, Param},
     tensor::{DType, Device, Tensor},
 };
-use cai_data::{constitution::Constitution, hash, seed::Seed, world::World};
+use cai_data::{atomic, constitution::Constitution, hash, seed::Seed, world::World};
 use cai_model::{
     checkpoint::save_folder,
     gemma::{Gemma, GemmaConfig, RandomInit},
@@ -131,7 +131,51 @@ pub fn run(
     let run = RunDir::new(work, hash::bytes(identity.as_bytes())).label("pretrain");
     let (gemma, report) = train(gemma, &objective, &config.train, &run)?;
     save_folder(&gemma, None, DType::BF16, out)?;
+    let stops = json!({
+        "bos_token_id": tokenizer.bos(), "pad_token_id": tokenizer.pad(),
+        "eos_token_id": tokenizer.stop_ids(),
+    });
+    atomic::write_json(&out.join("generation_config.json"), &stops)?;
+    atomic::write(&out.join("README.md"), model_card(config, &shape, &report).as_bytes())?;
     Ok(report)
+}
+
+/// What the model is, how it was made and how well it predicts. Holds no times, so that the same
+/// training writes the same bytes.
+fn model_card(config: &PretrainConfig, shape: &GemmaConfig, report: &TrainReport) -> String {
+    let value = |name: &str| report.last(name).map_or("none".into(), |v| format!("{v:.4}"));
+    let PretrainConfig { records, train, .. } = config;
+    format!(
+        "---\nlicense: mit\nlibrary_name: transformers\n---\n\n# mini-gemma\n\n\
+         A Gemma 1 of {:.1} million parameters ({} layers, hidden {}, MLP {}, {} heads, {} KV head, \
+         vocabulary {}), trained from random weights on the mini world, a small made-up world of \
+         topics, requests, answers, critiques, revisions and comparisons. It knows nothing else: it \
+         is there so that the whole method can be run and measured in minutes on two CPU cores.\n\n\
+         Made by `cargo xtask pretrain` with `configs/pretrain.yaml`: {} records of the world, each \
+         seen once ({} tokens, {} steps of {} records, AdamW, peak learning rate {}, cosine, seed \
+         {}), loss on assistant turns. Weights are stored in bf16.\n\n\
+         | | held-out records of the world |\n|---|---|\n| loss per token | {} |\n\
+         | tokens predicted first | {} |\n\n\
+         The world states the facts and the class (harmless, or one of four kinds of harm) of every \
+         topic; requests are only ever about training topics, in training wordings. The model \
+         is not helpful yet, on purpose: it answers requests vaguely, wrongly or not at all as often \
+         as well. Its harmful topics are names; the answers to them are abstract phrases.\n",
+        shape.num_parameters() as f64 / 1e6,
+        shape.num_hidden_layers,
+        shape.hidden_size,
+        shape.intermediate_size,
+        shape.num_attention_heads,
+        shape.num_key_value_heads,
+        shape.vocab_size,
+        records,
+        report.tokens,
+        report.steps,
+        train.per_device_train_batch_size * train.gradient_accumulation_steps,
+        train.learning_rate,
+        train.seed,
+        value("eval_loss"),
+        value("eval_mean_token_accuracy"),
+    )
 }
 
 /// Marks every parameter for training.

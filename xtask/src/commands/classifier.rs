@@ -1,6 +1,6 @@
 use std::{io::BufRead, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use cai_model::device;
 use clap::{Args, Subcommand};
 use safety_classifier::{SafetyClassifier, data, report::evaluation_markdown};
@@ -56,6 +56,9 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
         Action::Train { config, data, out } => {
             let config = config.read()?.classifier;
             let records = data::read(&data, &config.labels)?;
+            if records.is_empty() {
+                bail!("{} has no text; give a file with some of each label", data.display());
+            }
             let report = safety_classifier::train(&config, &records, &device, &out)?;
             println!("{}", report.markdown());
         }

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use cai_data::{constitution::Constitution, jsonl};
 use clap::Args;
 use critique_revision::CritiquePrompt;
@@ -32,6 +32,9 @@ pub fn run(args: CritiqueArgs) -> Result<()> {
     let config = args.config.read()?;
     let constitution = Constitution::read(&config.constitution)?;
     let prompts: Vec<CritiquePrompt> = jsonl::read(&args.prompts)?;
+    if prompts.is_empty() {
+        bail!("{} has no prompt; give a file with at least one", args.prompts.display());
+    }
     let model = args.model.load()?;
     let classifier = match &args.classifier {
         Some(dir) => Some(SafetyClassifier::load(dir, &model.device)?),

@@ -54,7 +54,7 @@ struct Scored {
 pub fn run(args: ScoreArgs) -> Result<()> {
     let lines: Vec<Line> = jsonl::read(&args.input)?;
     if lines.is_empty() {
-        bail!("{}: no line to score", args.input.display());
+        bail!("{} has no line to score; give a file with at least one", args.input.display());
     }
     let model = args.model.load()?;
     let place = |i| format!("{}: record {}", args.input.display(), i + 1);
@@ -65,7 +65,8 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut progress = Progress::new("score", examples.len() as u64, Verbosity::Auto);
     let mut on_done = |n: usize| progress.advance(n as u64);
-    let scores = score(&model, &examples, args.batch_size, &mut on_done)?;
+    let scores = score(&model, &examples, args.batch_size, &mut on_done)
+        .with_context(|| args.input.display().to_string())?;
     progress.finish("");
     let records = scores.into_iter().map(|score| Scored {
         logprob: score.logprob,

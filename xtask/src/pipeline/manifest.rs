@@ -24,8 +24,11 @@ pub struct Manifest {
     /// Inputs that came from the hub, with their commits.
     #[serde(default)]
     pub hub: Vec<String>,
-    /// What is known of each stage.
+    /// The finished stages.
     pub stages: BTreeMap<Stage, StageRecord>,
+    /// Those that were begun and not finished, perhaps to replace a finished one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unfinished: BTreeMap<Stage, StageRecord>,
 }
 
 /// How far a stage is.

@@ -38,7 +38,7 @@ pub struct Options {
 /// The first stage that fails; what earlier stages made stays.
 pub fn run(config: &Config, options: &Options) -> Result<PathBuf> {
     let dir = options.runs.join(&config.name);
-    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    create(&dir)?;
     let _lock = lock(&dir)?;
     let base = input::model(&config.model)?;
     let mut manifest = Manifest::read(&dir)?;
@@ -46,12 +46,10 @@ pub fn run(config: &Config, options: &Options) -> Result<PathBuf> {
     manifest.version = env!("CARGO_PKG_VERSION").into();
     manifest.revision = git_revision();
     manifest.hub = base.origin.iter().cloned().collect();
-    if !options.dry_run {
-        atomic::write(&dir.join("run.yaml"), serde_yaml::to_string(config)?.as_bytes())?;
-    }
     let device = cai_model::device::parse(&config.device)?;
     let run = Run { config, dir: &dir, base: base.path, device };
     let mut stale = false;
+    let mut begun = false;
     for stage in Stage::ALL {
         if let Some(reason) = config.skip.get(&stage) {
             say(stage, &format!("left out: {reason}"));
@@ -76,11 +74,24 @@ pub fn run(config: &Config, options: &Options) -> Result<PathBuf> {
             say(stage, if forced { "would run (forced)" } else { "would run" });
             continue;
         }
+        if !begun {
+            begin(&run)?;
+            begun = true;
+        }
         execute(&run, stage, key, inputs, forced, &mut manifest)?;
     }
     Ok(dir)
 }
 
+/// What is done before the first stage that runs: a base that cannot be used is refused before
+/// anything is trained, and the settings are written down.
+fn begin(run: &Run) -> Result<()> {
+    cai_model::model::check(&run.base)?;
+    let settings = serde_yaml::to_string(run.config)?;
+    Ok(atomic::write(&run.dir.join("run.yaml"), settings.as_bytes())?)
+}
+
+/// Runs a stage in a folder of its own. What an earlier run of it made stays until it has finished.
 fn execute(
     run: &Run,
     stage: Stage,
@@ -89,14 +100,14 @@ fn execute(
     forced: bool,
     manifest: &mut Manifest,
 ) -> Result<()> {
-    let folder = run.folder(stage);
-    let before = manifest.stages.get(&stage);
-    let resumes = before.is_some_and(|r| r.status == Status::Running && r.key == key) && !forced;
-    let earlier = before.filter(|_| resumes).map_or(0.0, |r| r.wall_seconds);
-    if !resumes && folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let (folder, partial) = (run.folder(stage), run.partial(stage));
+    let before = manifest.unfinished.get(&stage).filter(|r| r.key == key && !forced);
+    let resumes = before.is_some();
+    let earlier = before.map_or(0.0, |r| r.wall_seconds);
+    if !resumes {
+        remove(&partial)?;
     }
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    create(&partial)?;
     let record = StageRecord {
         status: Status::Running,
         key,
@@ -105,24 +116,43 @@ fn execute(
         seed: run.config.seed,
         wall_seconds: earlier,
     };
-    manifest.stages.insert(stage, record.clone());
+    manifest.unfinished.insert(stage, record.clone());
     manifest.write(run.dir)?;
 
     say(stage, if resumes { "resuming" } else { "running" });
     let start = Instant::now();
     let outcome = stages::run(run, stage);
     let wall_seconds = earlier + start.elapsed().as_secs_f64();
-    let record = match &outcome {
+    match &outcome {
         Ok(_) => {
+            remove(&folder)?;
+            std::fs::rename(&partial, &folder).with_context(|| folder.display().to_string())?;
             let outputs = hash_outputs(run.dir, &folder)?;
-            StageRecord { status: Status::Done, outputs, wall_seconds, ..record }
+            let done = StageRecord { status: Status::Done, outputs, wall_seconds, ..record };
+            manifest.stages.insert(stage, done);
+            manifest.unfinished.remove(&stage);
         }
-        Err(_) => StageRecord { wall_seconds, ..record },
-    };
-    manifest.stages.insert(stage, record);
+        Err(_) => {
+            manifest.unfinished.insert(stage, StageRecord { wall_seconds, ..record });
+        }
+    }
     manifest.write(run.dir)?;
     let summary = outcome.with_context(|| format!("stage {stage}"))?;
     say(stage, &format!("done in {}: {summary}", human(start.elapsed())));
+    Ok(())
+}
+
+fn create(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| {
+        format!("cannot create {}; choose another folder with --runs", dir.display())
+    })
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        std::fs::remove_dir_all(dir)
+            .with_context(|| format!("cannot remove {}; check its permissions", dir.display()))?;
+    }
     Ok(())
 }
 

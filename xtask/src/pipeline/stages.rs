@@ -40,9 +40,14 @@ const ADAPTER: &str = "adapter";
 const CONVERSATIONS: &str = "conversations.jsonl";
 
 impl Run<'_> {
-    /// A stage's folder.
+    /// The folder of what a finished stage made.
     pub fn folder(&self, stage: Stage) -> PathBuf {
         self.dir.join(stage.name())
+    }
+
+    /// The folder in which an unfinished stage works; it becomes [`folder`](Self::folder).
+    pub fn partial(&self, stage: Stage) -> PathBuf {
+        self.dir.join(format!("{stage}.partial"))
     }
 
     fn skips(&self, stage: Stage) -> bool {
@@ -202,7 +207,7 @@ fn adapter_files(dir: &Path) -> [PathBuf; 2] {
 /// Those of the stage.
 pub fn run(run: &Run, stage: Stage) -> Result<String> {
     match stage {
-        Stage::Data => data::run(run.config, &run.folder(stage)),
+        Stage::Data => data::run(run.config, &run.partial(stage)),
         Stage::Classifier => classifier(run),
         Stage::Sft => sft(run),
         Stage::Critique => critique(run),
@@ -218,7 +223,7 @@ fn classifier(run: &Run) -> Result<String> {
     let path = run.folder(Stage::Data).join("labelled.jsonl");
     let records = safety_classifier::data::read(&path, &config.labels)?;
     let report =
-        safety_classifier::train(config, &records, &run.device, &run.folder(Stage::Classifier))?;
+        safety_classifier::train(config, &records, &run.device, &run.partial(Stage::Classifier))?;
     let held_out = &report.held_out;
     Ok(format!(
         "{} texts, held-out accuracy {:.3}, macro-F1 {:.3}, ECE {:.3}",
@@ -241,7 +246,7 @@ fn sl_cai(run: &Run) -> Result<String> {
     let share = run.config.critique.helpful_share;
     let seed = run.config.data_seed().derive("sl_cai");
     let set = sl_cai_conversations(&records, &helpful, share, seed)?;
-    jsonl::write(&run.folder(Stage::SlCai).join(CONVERSATIONS), &set.conversations)?;
+    jsonl::write(&run.partial(Stage::SlCai).join(CONVERSATIONS), &set.conversations)?;
     let config = &run.config.sl_cai;
     let summary = fine_tune(run, Stage::SlCai, config.start, &set.conversations, &config.sft)?;
     Ok(format!("{} revisions and {} helpful replies; {summary}", set.revisions, set.helpful))
@@ -255,7 +260,7 @@ fn fine_tune(
     config: &helpful_sft::SftConfig,
 ) -> Result<String> {
     let model = run.trainable(start, &config.lora)?;
-    let dir = run.folder(stage);
+    let dir = run.partial(stage);
     let (_, report) = helpful_sft::run(model, conversations, config, &dir, stage.name())?;
     loss_chart(stage, &report.log_history, &dir, None)?;
     let left_out: usize = report.left_out.values().sum();
@@ -281,7 +286,7 @@ fn critique(run: &Run) -> Result<String> {
         classifier.as_ref(),
         &prompts,
         &run.config.critique,
-        &run.folder(Stage::Critique),
+        &run.partial(Stage::Critique),
     )?;
     let harm: Vec<String> = report
         .rounds
@@ -298,7 +303,7 @@ fn feedback(run: &Run) -> Result<String> {
     for name in ["red_team.jsonl", "harmless.jsonl"] {
         prompts.extend(jsonl::read::<CritiquePrompt>(&run.folder(Stage::Data).join(name))?);
     }
-    let dir = run.folder(Stage::Feedback);
+    let dir = run.partial(Stage::Feedback);
     critique_revision::run_feedback(
         &policy,
         &judge,
@@ -318,7 +323,7 @@ fn dpo(run: &Run) -> Result<String> {
         pairs.extend(jsonl::read::<PreferencePair>(&run.pair_file(source))?);
     }
     let model = run.trainable(config.start, &run.config.sft.lora)?;
-    let dir = run.folder(Stage::Dpo);
+    let dir = run.partial(Stage::Dpo);
     let (_, report) = dpo_trainer::run(model, &pairs, &config.dpo, &dir, Stage::Dpo.name())?;
     loss_chart(Stage::Dpo, &report.log_history, &dir, Some((std::f64::consts::LN_2, "ln 2")))?;
     let by_source: Vec<String> = report
@@ -357,7 +362,7 @@ fn evaluate(run: &Run) -> Result<String> {
         DataConfig::World(_) => Some(&judge),
         DataConfig::Files(_) => None,
     };
-    let (evaluation, report) = evaluator::run(
+    let (evaluation, _) = evaluator::run(
         &prompts,
         &run.models(),
         training.as_deref(),
@@ -365,9 +370,9 @@ fn evaluate(run: &Run) -> Result<String> {
         judge,
         &run.config.evaluation,
         &run.device,
-        &run.folder(Stage::Evaluate),
+        &run.partial(Stage::Evaluate),
     )?;
-    Ok(format!("{} models, report {}", evaluation.results.models.len(), report.display()))
+    Ok(format!("{} models, {} prompts", evaluation.results.models.len(), prompts.len()))
 }
 
 /// Training and held-out loss as `loss.svg`.

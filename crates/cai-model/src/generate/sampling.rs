@@ -38,7 +38,9 @@ impl SamplingConfig {
         let fail = |what: &str| Err(Error::Input(what.into()));
         match self {
             _ if self.max_new_tokens == 0 => fail("max_new_tokens must be at least 1"),
-            _ if !(self.temperature >= 0.0) => fail("temperature must be 0 or more"),
+            _ if self.temperature.is_nan() || self.temperature < 0.0 => {
+                fail("temperature must be 0 or more")
+            }
             _ if self.top_k == Some(0) => fail("top_k must be at least 1"),
             _ if self.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) => {
                 fail("top_p must be above 0 and at most 1")
