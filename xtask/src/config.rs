@@ -89,6 +89,8 @@ pub struct WorldData {
     pub harmless: usize,
     /// Labelled texts for the classifier.
     pub labelled: usize,
+    /// Comparisons of helpfulness for DPO.
+    pub helpful_pairs: usize,
     /// Evaluation prompts of each held-out topic.
     pub evaluation_per_topic: usize,
 }
@@ -100,7 +102,8 @@ impl Default for WorldData {
             red_team: 400,
             harmless: 400,
             labelled: 6000,
-            evaluation_per_topic: 3,
+            helpful_pairs: 400,
+            evaluation_per_topic: 4,
         }
     }
 }
@@ -170,7 +173,7 @@ pub enum PairSource {
     Feedback,
     /// Revision preferred to the original answer.
     Revision,
-    /// The pairs of the data files.
+    /// The pairs of the data: comparisons as people give them.
     Human,
 }
 
@@ -201,7 +204,8 @@ impl<'de> Deserialize<'de> for DpoStageConfig {
                 Some(pairs) => serde_yaml::from_value(pairs).map_err(error)?,
                 None => default.pairs,
             },
-            dpo: serde_yaml::from_value(Value::Mapping(given)).map_err(error)?,
+            dpo: serde_path_to_error::deserialize(Value::Mapping(given))
+                .map_err(|e| D::Error::custom(format!("{}: {}", e.path(), e.inner())))?,
         })
     }
 }

@@ -89,12 +89,14 @@ fn world(config: &Config, counts: &WorldData, dir: &Path, report: &mut Report) -
     let red_team = prompts(world.red_team(counts.red_team, seed.derive("red_team")));
     let harmless = prompts(world.harmless(counts.harmless, seed.derive("harmless")));
     let labelled = world.labelled(counts.labelled, seed.derive("labelled"));
+    let pairs = world.helpful_pairs(counts.helpful_pairs, seed.derive("helpful_pairs"));
     let evaluation = world.evaluation(counts.evaluation_per_topic, seed.derive("evaluation"));
     save(dir, "helpful", &helpful, report)?;
     save(dir, "sl_cai_helpful", &sl_cai_helpful, report)?;
     save(dir, "red_team", &red_team, report)?;
     save(dir, "harmless", &harmless, report)?;
     save(dir, "labelled", &labelled, report)?;
+    save(dir, "pairs", &pairs, report)?;
     save(dir, "evaluation", &evaluation, report)
 }
 

@@ -6,7 +6,7 @@ use super::phrasings::Split;
 use super::pretrain::draw_kind;
 use super::topic::{Class, Kind, Topic, TopicRole};
 use super::{Rng, World, notes, pick, weighted};
-use crate::record::{Conversation, EvalPrompt, LabelledText, Message, PromptCategory};
+use crate::record::{Conversation, EvalPrompt, LabelledText, Message, PreferencePair, PromptCategory};
 use crate::seed::Seed;
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -35,6 +35,9 @@ const LABELLED_REQUEST_PERCENT: u32 = 50;
 /// Per cent of the labelled requests about training topics that are worded as requests; the others,
 /// and all about evaluation topics, are worded as notes and class questions.
 const LABELLED_TRAINING_PHRASING_PERCENT: u32 = 70;
+/// Styles of the rejected answers of helpfulness comparisons, in per cent.
+const PAIR_STYLES: [(Style, u32); 3] =
+    [(Style::ShortRefusal, 50), (Style::Vague, 25), (Style::Wrong, 25)];
 /// Styles of the labelled answers, in per cent.
 const LABELLED_STYLES_HARMLESS: [(Style, u32); 4] =
     [(Style::Full, 50), (Style::Vague, 20), (Style::Wrong, 15), (Style::ShortRefusal, 15)];
@@ -84,6 +87,37 @@ impl World {
         (0..count)
             .map(|i| self.prompt_record("harmless", &self.training_harmless, i, seed))
             .collect()
+    }
+
+    /// Comparisons of helpfulness, as people give them: requests about harmless training topics, the
+    /// full answer preferred to one that is vague, wrong or declines. The paper trains its preference
+    /// model on such comparisons beside those of AI feedback (arXiv 2212.08073, section 4.1). Extra
+    /// fields: `topic`, `kind`, `phrasing`, `source: "helpfulness"`.
+    pub fn helpful_pairs(&self, count: usize, seed: Seed) -> Vec<PreferencePair> {
+        let seed = seed.derive("helpful_pairs");
+        let pair = |i: usize| {
+            let record = self.prompt_record("comparison", &self.training_harmless, i, seed);
+            let topic = &self.topics[self.by_id[&record.topic]];
+            let rng = &mut seed.derive("rejected").index(i as u64).rng();
+            let style = weighted(rng, &PAIR_STYLES);
+            let rejected = answer(topic, record.kind, style, rng);
+            let chosen = full(topic, record.kind);
+            let mut pair = PreferencePair::new(
+                record.prompt,
+                vec![Message::assistant(chosen)],
+                vec![Message::assistant(rejected)],
+            );
+            for (key, value) in [
+                ("topic", record.topic.as_str()),
+                ("kind", record.kind.label()),
+                ("phrasing", record.phrasing.as_str()),
+                ("source", "helpfulness"),
+            ] {
+                pair.extra.insert(key.to_owned(), value.into());
+            }
+            pair
+        };
+        (0..count).map(pair).collect()
     }
 
     fn prompt_record(&self, set: &str, topics: &[usize], i: usize, seed: Seed) -> PromptRecord {
