@@ -2,6 +2,14 @@
 //!
 //! Weights mean nothing here; time depends on shapes alone. Everything comes from one seed, so that
 //! two runs of a bench do the same work.
+//!
+//! ```text
+//! cargo bench --profile dev --workspace --bench kernels            # all of benches/kernels.rs
+//! cargo bench --profile dev --workspace --bench steps -- sft       # those named …sft…
+//! ```
+//!
+//! `--profile dev` measures what `cargo xtask` runs and shares the build of `cargo test
+//! --workspace`: without it Cargo compiles everything once more, into `target/release`.
 
 mod classifier;
 mod language;

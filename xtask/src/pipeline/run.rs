@@ -83,10 +83,10 @@ pub fn run(config: &Config, options: &Options) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// What is done before the first stage that runs: a base that cannot be used is refused before
+/// What is done before the first stage that runs: files that no stage could use are refused before
 /// anything is trained, and the settings are written down.
 fn begin(run: &Run) -> Result<()> {
-    cai_model::model::check(&run.base)?;
+    run.check()?;
     let settings = serde_yaml::to_string(run.config)?;
     Ok(atomic::write(&run.dir.join("run.yaml"), settings.as_bytes())?)
 }

@@ -50,6 +50,19 @@ impl Run<'_> {
         self.dir.join(format!("{stage}.partial"))
     }
 
+    /// Checks what a later stage would stumble over: the base model and the constitution.
+    ///
+    /// # Errors
+    ///
+    /// A file that is missing, damaged or does not fit.
+    pub fn check(&self) -> Result<()> {
+        cai_model::model::check(&self.base)?;
+        if !self.skips(Stage::Critique) || !self.skips(Stage::Feedback) {
+            self.constitution()?;
+        }
+        Ok(())
+    }
+
     fn skips(&self, stage: Stage) -> bool {
         self.config.skip.contains_key(&stage)
     }

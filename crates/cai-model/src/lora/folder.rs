@@ -69,7 +69,9 @@ pub fn load_adapter(
 ) -> Result<(Gemma, LoraConfig)> {
     let fail = |reason: String| Error::Adapter { path: dir.into(), reason };
     if let Some(file) = [ADAPTER_CONFIG, ADAPTER_WEIGHTS].iter().find(|f| !dir.join(f).is_file()) {
-        return Err(fail(format!("it has no {file}; give the path of a whole PEFT adapter folder")));
+        return Err(fail(format!(
+            "it has no {file}; give the path of a whole PEFT adapter folder"
+        )));
     }
     let path = dir.join(ADAPTER_CONFIG);
     let text = std::fs::read_to_string(&path)

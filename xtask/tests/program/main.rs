@@ -1,0 +1,8 @@
+//! Tests of the program as a person runs it: the binary, the shipped model and configs, files in and
+//! out.
+
+mod bad_input;
+mod common;
+mod leakage;
+mod pipeline;
+mod score;
