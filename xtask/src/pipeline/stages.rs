@@ -81,11 +81,11 @@ impl Run<'_> {
         let own = match stage {
             Stage::Data => json!([c.data, c.seed]),
             Stage::Classifier => json!(c.classifier),
-            Stage::Sft => json!(c.sft),
+            Stage::Sft => json!([c.sft, c.seed]),
             Stage::Critique => json!(c.critique),
-            Stage::SlCai => json!([c.sl_cai, c.critique.helpful_share]),
+            Stage::SlCai => json!([c.sl_cai, c.critique.helpful_share, c.seed]),
             Stage::Feedback => json!(c.feedback),
-            Stage::Dpo => json!(c.dpo),
+            Stage::Dpo => json!([c.dpo, c.sft.lora, c.seed]),
             Stage::Evaluate => json!(c.evaluation),
         };
         Ok(json!([own, c.device]))

@@ -157,15 +157,10 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
     done(&mut pipeline(whole.path(), []));
     // Pauses spread from 50 to 1500 ms without a pattern: multiples of the golden ratio.
     let pauses = (0..20).map(|i| 50.0 + (f64::from(i) * 0.618_034).fract() * 1450.0);
-    let mut pauses = pauses.map(|ms| Duration::from_millis(ms as u64));
-    let mut more = true;
-    while more {
+    let mut pauses = pauses.map(|ms| Duration::from_millis(ms as u64)).peekable();
+    while pauses.peek().is_some() {
         let killed = tempfile::tempdir().unwrap();
-        loop {
-            let Some(pause) = pauses.next() else {
-                more = false;
-                break;
-            };
+        while let Some(pause) = pauses.next() {
             let mut child = start(killed.path());
             let begin = Instant::now();
             let ended = wait_until(&mut child, || begin.elapsed() > pause);
