@@ -160,7 +160,7 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
     let mut pauses = pauses.map(|ms| Duration::from_millis(ms as u64)).peekable();
     while pauses.peek().is_some() {
         let killed = tempfile::tempdir().unwrap();
-        while let Some(pause) = pauses.next() {
+        for pause in pauses.by_ref() {
             let mut child = start(killed.path());
             let begin = Instant::now();
             let ended = wait_until(&mut child, || begin.elapsed() > pause);

@@ -6,7 +6,9 @@ use super::phrasings::Split;
 use super::pretrain::draw_kind;
 use super::topic::{Class, Kind, Topic, TopicRole};
 use super::{Rng, World, notes, pick, weighted};
-use crate::record::{Conversation, EvalPrompt, LabelledText, Message, PreferencePair, PromptCategory};
+use crate::record::{
+    Conversation, EvalPrompt, LabelledText, Message, PreferencePair, PromptCategory,
+};
 use crate::seed::Seed;
 use rand::RngExt;
 use rand::seq::SliceRandom;
