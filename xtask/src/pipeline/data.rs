@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 use cai_data::{
     atomic, dataset, jsonl,
-    record::{Conversation, EvalPrompt, LabelledText},
+    record::{Conversation, EvalPrompt, LabelledText, PreferencePair},
     world::World,
 };
 use critique_revision::CritiquePrompt;
@@ -104,25 +104,21 @@ fn from_files(config: &Config, files: &FileData, dir: &Path, report: &mut Report
     let limit = files.limit.unwrap_or(usize::MAX);
     let pairs = match &files.pairs {
         Some(source) => {
-            let read = dataset::read_pairs(&input::file(source)?.path, &files.policy())?;
-            let used = read.pairs.len();
-            let source_report = Source { total: read.total, used, left_out: read.counts };
-            report.sources.insert(source.clone(), source_report);
-            let pairs: Vec<_> = read.pairs.into_iter().take(limit).collect();
+            let pairs: Vec<_> = pairs(source, files, report)?.into_iter().take(limit).collect();
             save(dir, "pairs", &pairs, report)?;
             pairs
         }
         None => Vec::new(),
     };
     let helpful: Vec<Conversation> = match &files.helpful {
-        Some(source) => conversations(source, files)?.into_iter().take(limit).collect(),
+        Some(source) => conversations(source, files, report)?.into_iter().take(limit).collect(),
         None => pairs.iter().map(|pair| pair.chosen_conversation()).collect(),
     };
     save(dir, "helpful", &helpful, report)?;
     save(dir, "sl_cai_helpful", &helpful, report)?;
     for (name, source) in [("red_team", &files.red_team), ("harmless", &files.harmless)] {
         if let Some(source) = source {
-            let prompts: Vec<_> = prompts(source, files)?.into_iter().take(limit).collect();
+            let prompts: Vec<_> = prompts(source, files, report)?.into_iter().take(limit).collect();
             save(dir, name, &prompts, report)?;
         }
     }
@@ -139,20 +135,21 @@ fn from_files(config: &Config, files: &FileData, dir: &Path, report: &mut Report
 }
 
 /// Conversations as they are, or the chosen replies of preference pairs.
-fn conversations(source: &str, files: &FileData) -> Result<Vec<Conversation>> {
+fn conversations(source: &str, files: &FileData, report: &mut Report) -> Result<Vec<Conversation>> {
     let path = input::file(source)?.path;
-    match dataset::read_pairs(&path, &files.policy()) {
-        Ok(read) => Ok(read.pairs.iter().map(|pair| pair.chosen_conversation()).collect()),
-        Err(_) => Ok(dataset::read_conversations(&path)?),
+    if !holds_pairs(&path)? {
+        return Ok(dataset::read_conversations(&path)?);
     }
+    let pairs = pairs(source, files, report)?;
+    Ok(pairs.iter().map(|pair| pair.chosen_conversation()).collect())
 }
 
 /// Prompts as they are, or those of preference pairs. A prompt's id is its place in the file.
-fn prompts(source: &str, files: &FileData) -> Result<Vec<CritiquePrompt>> {
+fn prompts(source: &str, files: &FileData, report: &mut Report) -> Result<Vec<CritiquePrompt>> {
     let path = input::file(source)?.path;
-    let prompts: Vec<_> = match dataset::read_pairs(&path, &files.policy()) {
-        Ok(read) => read.pairs.into_iter().map(|pair| pair.prompt).collect(),
-        Err(_) => dataset::read_prompts(&path)?.into_iter().map(|p| p.prompt).collect(),
+    let prompts: Vec<_> = match holds_pairs(&path)? {
+        true => pairs(source, files, report)?.into_iter().map(|pair| pair.prompt).collect(),
+        false => dataset::read_prompts(&path)?.into_iter().map(|p| p.prompt).collect(),
     };
     let number = |(i, prompt)| CritiquePrompt {
         id: format!("{}-{i}", path.file_stem().unwrap_or_default().to_string_lossy()),
@@ -160,6 +157,20 @@ fn prompts(source: &str, files: &FileData) -> Result<Vec<CritiquePrompt>> {
         extra: Default::default(),
     };
     Ok(prompts.into_iter().enumerate().map(number).collect())
+}
+
+/// Preference pairs, with what was left out of them in the report.
+fn pairs(source: &str, files: &FileData, report: &mut Report) -> Result<Vec<PreferencePair>> {
+    let read = dataset::read_pairs(&input::file(source)?.path, &files.policy())?;
+    let counts = Source { total: read.total, used: read.pairs.len(), left_out: read.counts };
+    report.sources.insert(source.into(), counts);
+    Ok(read.pairs)
+}
+
+/// Whether the first record of a file is a preference pair.
+fn holds_pairs(path: &Path) -> Result<bool> {
+    let first = jsonl::Reader::<serde_json::Value>::open(path)?.next();
+    Ok(first.transpose()?.is_some_and(|line| line.value.get("chosen").is_some()))
 }
 
 /// Every stage that runs has its records.
