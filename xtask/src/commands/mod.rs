@@ -25,7 +25,7 @@ use crate::{config::Config, input};
 /// Constitutional AI from end to end: a Gemma checkpoint and a written constitution go in, a model
 /// that is helpful and harmless comes out, with the evidence.
 #[derive(Parser)]
-#[command(name = "cargo xtask", version, max_term_width = 100)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
 pub struct Cli {
     /// Print results and errors only.
     #[arg(long, short, global = true)]

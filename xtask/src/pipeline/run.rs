@@ -156,14 +156,19 @@ fn remove(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One process at a time works on a run.
+/// One process at a time works on a run. One that was just killed may hold its lock for a moment
+/// longer, until the system has taken it down.
 fn lock(dir: &Path) -> Result<std::fs::File> {
     let path = dir.join(".lock");
     let file = std::fs::File::create(&path).with_context(|| path.display().to_string())?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => bail!("{}: another process is working on this run; wait for it", dir.display()),
+    let give_up = Instant::now() + Duration::from_secs(3);
+    while file.try_lock().is_err() {
+        if Instant::now() > give_up {
+            bail!("{}: another process is working on this run; wait for it", dir.display());
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
+    Ok(file)
 }
 
 /// Hash of the settings a stage depends on and of its inputs.
