@@ -131,6 +131,12 @@ pub struct FileData {
 }
 
 impl FileData {
+    /// The files that are given.
+    pub fn sources(&self) -> impl Iterator<Item = &String> {
+        let Self { helpful, red_team, harmless, labelled, pairs, evaluation, .. } = self;
+        [helpful, red_team, harmless, labelled, pairs, evaluation].into_iter().flatten()
+    }
+
     /// How malformed lines are dealt with.
     pub fn policy(&self) -> Policy {
         Policy { max_malformed: self.max_malformed }

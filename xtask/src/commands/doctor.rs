@@ -132,15 +132,7 @@ impl Doctor {
             self.good("data: made by the mini world".into());
             return;
         };
-        let all = [
-            &files.helpful,
-            &files.red_team,
-            &files.harmless,
-            &files.labelled,
-            &files.pairs,
-            &files.evaluation,
-        ];
-        for source in all.into_iter().flatten() {
+        for source in files.sources() {
             self.note(input::file(source), |file| format!("data {}", file.path.display()));
         }
     }

@@ -41,15 +41,7 @@ pub fn inputs(config: &DataConfig) -> Result<Vec<PathBuf>> {
     match config {
         DataConfig::World(_) => Ok(Vec::new()),
         DataConfig::Files(files) => {
-            let all = [
-                &files.helpful,
-                &files.red_team,
-                &files.harmless,
-                &files.labelled,
-                &files.pairs,
-                &files.evaluation,
-            ];
-            all.into_iter().flatten().map(|source| Ok(input::file(source)?.path)).collect()
+            files.sources().map(|source| Ok(input::file(source)?.path)).collect()
         }
     }
 }
@@ -104,7 +96,7 @@ fn from_files(config: &Config, files: &FileData, dir: &Path, report: &mut Report
     let limit = files.limit.unwrap_or(usize::MAX);
     let pairs = match &files.pairs {
         Some(source) => {
-            let pairs: Vec<_> = pairs(source, files, report)?.into_iter().take(limit).collect();
+            let pairs = pairs(source, files, report)?;
             save(dir, "pairs", &pairs, report)?;
             pairs
         }
@@ -161,7 +153,12 @@ fn prompts(source: &str, files: &FileData, report: &mut Report) -> Result<Vec<Cr
 
 /// Preference pairs, with what was left out of them in the report.
 fn pairs(source: &str, files: &FileData, report: &mut Report) -> Result<Vec<PreferencePair>> {
-    let read = dataset::read_pairs(&input::file(source)?.path, &files.policy())?;
+    let mut read = dataset::read_pairs(&input::file(source)?.path, &files.policy())?;
+    let over = read.pairs.len().saturating_sub(files.limit.unwrap_or(usize::MAX));
+    read.pairs.truncate(read.pairs.len() - over);
+    if over > 0 {
+        read.counts.insert("over_limit".into(), over);
+    }
     let counts = Source { total: read.total, used: read.pairs.len(), left_out: read.counts };
     report.sources.insert(source.into(), counts);
     Ok(read.pairs)
