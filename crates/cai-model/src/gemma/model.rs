@@ -1,13 +1,13 @@
 use burn::{
     module::{Module, Param},
-    tensor::{Bool, DType, Device, Int, Tensor, TensorData},
+    tensor::{DType, Device, Int, Tensor},
 };
 
 use super::{
     DecoderLayer, GemmaConfig, LayerKind, Linear, RmsNorm, TensorSource, attention::Context,
     cache::KvCache, param, rope::RopeTable,
 };
-use crate::{Result, batch::TokenBatch};
+use crate::{Result, batch::TokenBatch, kernels::Visibility};
 
 /// Token embedding, `[vocabulary, hidden]`.
 #[derive(Module, Debug)]
@@ -65,56 +65,23 @@ impl Gemma {
         &self.config
     }
 
-    /// Final hidden states of a right-padded batch, `[batch, tokens, hidden]`; those at pads mean
-    /// nothing.
-    ///
-    /// Pads stand behind the text, where the causal mask already hides them.
+    /// Final hidden states of a batch, `[batch, tokens, hidden]`; those at pads mean nothing.
     pub fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
-        let width = batch.width();
-        let device = batch.ids.device();
-        let positions = [(0..width).collect::<Vec<_>>()];
-        let visible = |window: usize| move |_: usize, q: usize, k: usize| k <= q && q - k < window;
-        let contexts = Kinds {
-            full: self.context(LayerKind::Full, &positions, width, visible(usize::MAX), &device),
-            sliding: self.context(
-                LayerKind::Sliding,
-                &positions,
-                width,
-                visible(self.config.sliding_window),
-                &device,
-            ),
-        };
+        let visible = |window| Visibility::segments(&batch.segments, batch.width(), window);
+        let contexts = self.contexts(batch.positions(), visible, &batch.ids.device());
         self.decode(batch.ids.clone(), &contexts, None)
     }
 
     /// Hidden states of the next tokens `[rows, tokens]`, which are appended to `cache`.
     pub fn hidden_cached(&self, ids: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<3> {
         let [_, tokens] = ids.dims();
-        let (start, pads, device) = (cache.len, cache.pads.clone(), ids.device());
-        let position = |slot: usize, pad: usize| slot.saturating_sub(pad);
-        let positions: Vec<Vec<usize>> = pads
-            .iter()
-            .map(|&pad| (start..start + tokens).map(|slot| position(slot, pad)).collect())
-            .collect();
-        // A pad sees itself, so that no row of the softmax is empty.
-        let visible = |window: usize| {
-            let pads = pads.clone();
-            move |row: usize, q: usize, k: usize| {
-                let q = start + q;
-                q == k || (k >= pads[row] && k < q && q - k < window)
-            }
+        let (start, pads) = (cache.len, &cache.pads);
+        let slots = |&pad: &usize| {
+            (start..start + tokens).map(move |slot| slot.saturating_sub(pad)).collect()
         };
-        let keys = start + tokens;
-        let contexts = Kinds {
-            full: self.context(LayerKind::Full, &positions, keys, visible(usize::MAX), &device),
-            sliding: self.context(
-                LayerKind::Sliding,
-                &positions,
-                keys,
-                visible(self.config.sliding_window),
-                &device,
-            ),
-        };
+        let positions = pads.iter().map(slots).collect();
+        let visible = |window| Visibility::cached(pads, start, tokens, window);
+        let contexts = self.contexts(positions, visible, &ids.device());
         let hidden = self.decode(ids, &contexts, Some(cache));
         cache.len += tokens;
         hidden
@@ -165,34 +132,28 @@ impl Gemma {
         self.model.norm.forward(x)
     }
 
-    /// RoPE table and mask of one kind of layer, `None` if the model has no such layer.
-    fn context(
+    /// RoPE table and visible keys of each kind of layer that the model has. `positions` are those
+    /// of each row's tokens, `visible` makes the visibility for a window.
+    fn contexts(
         &self,
-        kind: LayerKind,
-        positions: &[Vec<usize>],
-        keys: usize,
-        visible: impl Fn(usize, usize, usize) -> bool,
+        mut positions: Vec<Vec<usize>>,
+        visible: impl Fn(Option<usize>) -> Visibility,
         device: &Device,
-    ) -> Option<Context> {
-        if !self.config.layer_kinds.contains(&kind) {
-            return None;
+    ) -> Kinds {
+        if positions.iter().all(|row| *row == positions[0]) {
+            positions.truncate(1);
         }
-        let rope = match kind {
-            LayerKind::Full => self.config.rope,
-            LayerKind::Sliding => self.config.local_rope,
+        let context = |kind: LayerKind| {
+            let (rope, window) = match kind {
+                LayerKind::Full => (self.config.rope, None),
+                LayerKind::Sliding => (self.config.local_rope, Some(self.config.sliding_window)),
+            };
+            self.config.layer_kinds.contains(&kind).then(|| Context {
+                rope: RopeTable::new(rope, self.config.head_dim, &positions, device),
+                visibility: visible(window),
+            })
         };
-        let (rows, queries) = (positions.len(), positions[0].len());
-        let mut hidden = Vec::with_capacity(rows * queries * keys);
-        for row in 0..rows {
-            for q in 0..queries {
-                hidden.extend((0..keys).map(|k| !visible(row, q, k)));
-            }
-        }
-        let mask = TensorData::new(hidden, [rows, 1, queries, keys]);
-        Some(Context {
-            rope: RopeTable::new(rope, self.config.head_dim, positions, device),
-            mask: Tensor::<4, Bool>::from_bool(mask, device),
-        })
+        Kinds { full: context(LayerKind::Full), sliding: context(LayerKind::Sliding) }
     }
 }
 
