@@ -4,7 +4,7 @@ use burn::{
 };
 
 use super::{
-    DecoderLayer, GemmaConfig, LayerKind, Linear, RmsNorm, TensorSource, attention::Context,
+    DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, RmsNorm, TensorSource, attention::Context,
     cache::KvCache, param, rope::RopeTable,
 };
 use crate::{Result, batch::TokenBatch};
@@ -69,7 +69,7 @@ impl Gemma {
     /// nothing.
     ///
     /// Pads stand behind the text, where the causal mask already hides them.
-    pub fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
+    pub fn hidden(&self, batch: &TokenBatch, pass: &Pass) -> Tensor<3> {
         let width = batch.width();
         let device = batch.ids.device();
         let positions = [(0..width).collect::<Vec<_>>()];
@@ -84,7 +84,7 @@ impl Gemma {
                 &device,
             ),
         };
-        self.decode(batch.ids.clone(), &contexts, None)
+        self.decode(batch.ids.clone(), &contexts, None, pass)
     }
 
     /// Hidden states of the next tokens `[rows, tokens]`, which are appended to `cache`.
@@ -115,7 +115,7 @@ impl Gemma {
                 &device,
             ),
         };
-        let hidden = self.decode(ids, &contexts, Some(cache));
+        let hidden = self.decode(ids, &contexts, Some(cache), &Pass::default());
         cache.len += tokens;
         hidden
     }
@@ -143,6 +143,7 @@ impl Gemma {
         ids: Tensor<2, Int>,
         contexts: &Kinds,
         mut cache: Option<&mut KvCache>,
+        pass: &Pass,
     ) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let hidden = self.config.hidden_size;
@@ -158,7 +159,7 @@ impl Gemma {
             };
             let cache = cache.as_mut().map(|cache| (i, &mut **cache));
             x = match context {
-                Some(context) => layer.forward(x, context, cache),
+                Some(context) => layer.forward(x, context, cache, pass),
                 None => x,
             };
         }

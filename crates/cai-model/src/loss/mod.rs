@@ -9,7 +9,12 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
 
-use crate::{Result, batch::TokenBatch, gemma::Gemma, tokenizer::Example};
+use crate::{
+    Result,
+    batch::TokenBatch,
+    gemma::{Gemma, Pass},
+    tokenizer::Example,
+};
 
 /// Numbers of one chunk of logits, about 32 MiB in f32.
 const CHUNK_NUMBERS: usize = 8 << 20;
@@ -27,7 +32,7 @@ pub struct Trained {
 /// Runs the decoder over right-padded `examples` and picks the hidden states before trained tokens.
 ///
 /// Tracked if the model has parameters on an autodiff device.
-pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained {
+pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pass) -> Trained {
     let device = gemma.head().inner().device();
     let ids: Vec<&[u32]> = examples.iter().map(|e| e.ids.as_slice()).collect();
     let batch = TokenBatch::right(&ids, pad, &device);
@@ -44,7 +49,7 @@ pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained
         }
         rows.push(start..targets.len());
     }
-    let hidden = gemma.hidden(&batch);
+    let hidden = gemma.hidden(&batch, pass);
     let [batch, width, size] = hidden.dims();
     let index = Tensor::<1, Int>::from_data(index.as_slice(), &device);
     let hidden = hidden.reshape([batch * width, size]).select(0, index);
