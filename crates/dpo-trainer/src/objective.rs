@@ -3,7 +3,7 @@ use std::ops::Range;
 use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     loss::{ScoredTokens, score_tokens, trained_hidden},
     tokenizer::Example,
 };
@@ -120,7 +120,8 @@ impl Forward {
     pub(crate) fn run(gemma: &Gemma, pairs: &[&Pair], pad: u32, gradient: bool) -> Self {
         let chosen = pairs.iter().map(|pair| &pair.chosen);
         let examples: Vec<&Example> = chosen.chain(pairs.iter().map(|p| &p.rejected)).collect();
-        let trained = trained_hidden(gemma, &examples, pad);
+        // As in TRL, dropout is off: policy and reference see the same network.
+        let trained = trained_hidden(gemma, &examples, pad, &Pass::default());
         let tokens = score_tokens(gemma, &trained, gradient);
         Self { tokens, rows: trained.rows }
     }

@@ -7,7 +7,7 @@ use burn::{
     tensor::{DType, Device, Tensor, TensorData},
 };
 
-use super::{WeightFiles, write_safetensors};
+use super::{Spelling, WeightFiles, write_safetensors};
 use crate::{
     Error, Result,
     gemma::{Gemma, GemmaConfig, TensorSource},
@@ -25,7 +25,8 @@ const COMPANIONS: [&str; 6] = [
 
 /// Loads the weights of a folder as `dtype` onto `device`: every tensor of the model is filled
 /// exactly once. Tensors of the file that the model has no place for are an error, except an
-/// `lm_head.weight` beside a tied head, which repeats the embedding.
+/// `lm_head.weight` beside a tied head, which repeats the embedding, and the part of a Gemma 3 that
+/// sees images, which is logged.
 ///
 /// # Errors
 ///
@@ -36,10 +37,18 @@ pub fn load_gemma(
     dtype: DType,
     device: &Device,
 ) -> Result<Gemma> {
-    let mut source = Folder { files: WeightFiles::open(dir)?, dtype, device: device.clone() };
+    let files = WeightFiles::open(dir)?;
+    let spelling = Spelling::new(files.unused());
+    let head = spelling.of("lm_head.weight");
+    let mut source = Folder { files, spelling, dtype, device: device.clone() };
     let gemma = Gemma::load(config, &mut source)?;
-    let left: Vec<_> = source.files.unused();
-    let left: Vec<_> = left.into_iter().filter(|name| *name != "lm_head.weight").collect();
+    let left = source.files.unused().into_iter().filter(|name| *name != head);
+    let (vision, left): (Vec<_>, Vec<_>) = left.partition(|name| Spelling::is_vision(name));
+    if !vision.is_empty() {
+        let (count, path) = (vision.len(), dir.display());
+        tracing::info!("{path}: {count} tensors for images are left out, the text part is whole");
+        tracing::debug!("left out: {}", vision.join(", "));
+    }
     match left.first() {
         Some(name) => Err(Error::Weights {
             path: dir.into(),
@@ -55,13 +64,14 @@ pub fn load_gemma(
 
 struct Folder {
     files: WeightFiles,
+    spelling: Spelling,
     dtype: DType,
     device: Device,
 }
 
 impl TensorSource for Folder {
     fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
-        self.files.tensor(name, shape, self.dtype, &self.device)
+        self.files.tensor(&self.spelling.of(name), shape, self.dtype, &self.device)
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod folder;
 pub mod hub;
+mod spelling;
 mod weights;
 
 pub use folder::{load_gemma, save_folder};
+pub use spelling::Spelling;
 pub use weights::{WeightFiles, write_safetensors};

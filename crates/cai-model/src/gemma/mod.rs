@@ -8,6 +8,7 @@ mod linear;
 mod mlp;
 mod model;
 mod norm;
+mod pass;
 mod rope;
 mod source;
 
@@ -19,4 +20,5 @@ pub use linear::Linear;
 pub use mlp::Mlp;
 pub use model::{Embedding, Gemma, GemmaModel};
 pub use norm::RmsNorm;
+pub use pass::Pass;
 pub use source::{RandomInit, TensorSource, param};

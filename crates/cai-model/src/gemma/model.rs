@@ -4,7 +4,7 @@ use burn::{
 };
 
 use super::{
-    DecoderLayer, GemmaConfig, LayerKind, Linear, RmsNorm, TensorSource, attention::Context,
+    DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, RmsNorm, TensorSource, attention::Context,
     cache::KvCache, param, rope::RopeTable,
 };
 use crate::{Result, batch::TokenBatch, kernels::Visibility};
@@ -66,10 +66,10 @@ impl Gemma {
     }
 
     /// Final hidden states of a batch, `[batch, tokens, hidden]`; those at pads mean nothing.
-    pub fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
+    pub fn hidden(&self, batch: &TokenBatch, pass: &Pass) -> Tensor<3> {
         let visible = |window| Visibility::segments(&batch.segments, batch.width(), window);
         let contexts = self.contexts(batch.positions(), visible, &batch.ids.device());
-        self.decode(batch.ids.clone(), &contexts, None)
+        self.decode(batch.ids.clone(), &contexts, None, pass)
     }
 
     /// Hidden states of the next tokens `[rows, tokens]`, which are appended to `cache`.
@@ -82,7 +82,7 @@ impl Gemma {
         let positions = pads.iter().map(slots).collect();
         let visible = |window| Visibility::cached(pads, start, tokens, window);
         let contexts = self.contexts(positions, visible, &ids.device());
-        let hidden = self.decode(ids, &contexts, Some(cache));
+        let hidden = self.decode(ids, &contexts, Some(cache), &Pass::default());
         cache.len += tokens;
         hidden
     }
@@ -110,6 +110,7 @@ impl Gemma {
         ids: Tensor<2, Int>,
         contexts: &Kinds,
         mut cache: Option<&mut KvCache>,
+        pass: &Pass,
     ) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let hidden = self.config.hidden_size;
@@ -125,7 +126,7 @@ impl Gemma {
             };
             let cache = cache.as_mut().map(|cache| (i, &mut **cache));
             x = match context {
-                Some(context) => layer.forward(x, context, cache),
+                Some(context) => layer.forward(x, context, cache, pass),
                 None => x,
             };
         }

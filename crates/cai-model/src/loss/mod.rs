@@ -12,7 +12,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
 use crate::{
     Result,
     batch::{Segment, TokenBatch},
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     tokenizer::Example,
 };
 
@@ -32,10 +32,10 @@ pub struct Trained {
 /// Runs the decoder over right-padded `examples` and picks the hidden states before trained tokens.
 ///
 /// Tracked if the model has parameters on an autodiff device.
-pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained {
+pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pass) -> Trained {
     let rows: Vec<PackedRow> =
         examples.iter().map(|example| PackedRow::new(&[&[example]])).collect();
-    run(gemma, &rows, pad)
+    run(gemma, &rows, pad, pass)
 }
 
 /// The same for rows of several groups of examples each; the result's `rows` are one per example,
@@ -44,9 +44,9 @@ pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained
 /// Examples of one group that begin with the same tokens, as the two sides of a preference pair
 /// do, share them: these are computed once. Other than that no example sees another. A group of one
 /// example is that example alone; several groups in a row are packing.
-pub fn packed_hidden(gemma: &Gemma, rows: &[Vec<&[&Example]>], pad: u32) -> Trained {
+pub fn packed_hidden(gemma: &Gemma, rows: &[Vec<&[&Example]>], pad: u32, pass: &Pass) -> Trained {
     let rows: Vec<PackedRow> = rows.iter().map(|groups| PackedRow::new(groups)).collect();
-    run(gemma, &rows, pad)
+    run(gemma, &rows, pad, pass)
 }
 
 /// One row under construction: its tokens, and where those of each example stand.
@@ -109,7 +109,7 @@ impl<'a> PackedRow<'a> {
     }
 }
 
-fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32) -> Trained {
+fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32, pass: &Pass) -> Trained {
     let device = gemma.head().inner().device();
     let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
     let segments = rows.iter().map(|row| row.segments.clone()).collect();
@@ -130,7 +130,7 @@ fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32) -> Trained {
             ranges.push(begin..targets.len());
         }
     }
-    let hidden = gemma.hidden(&batch);
+    let hidden = gemma.hidden(&batch, pass);
     let [batch, width, size] = hidden.dims();
     let index = Tensor::<1, Int>::from_data(index.as_slice(), &device);
     let hidden = hidden.reshape([batch * width, size]).select(0, index);

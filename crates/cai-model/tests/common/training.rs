@@ -7,7 +7,7 @@ use burn::{
     tensor::{Gradients, Tensor},
 };
 use cai_model::{
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     lora::train_adapter,
     loss::{ScoredTokens, score_tokens, trained_hidden},
     model::LanguageModel,
@@ -65,7 +65,7 @@ fn step(
 ) -> Step {
     let gemma = train_adapter(model.gemma.clone()).train();
     let refs: Vec<&Example> = examples.iter().collect();
-    let trained = trained_hidden(&gemma, &refs, model.tokenizer.pad());
+    let trained = trained_hidden(&gemma, &refs, model.tokenizer.pad(), &Pass::default());
     let scored = score_tokens(&gemma, &trained, true);
     let (loss, weights) = loss(&scored.logps, &trained.rows);
     let grads = scored.surrogate(&weights).unwrap().backward();
@@ -88,11 +88,17 @@ impl ModuleVisitor for Collect<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");
         let grad = param.val().grad(self.grads);
-        let Some((module, factor)) = path.split_once(".lora.lora_") else {
+        let Some((module, factor)) = path.split_once(".lora.") else {
             assert!(grad.is_none(), "the frozen {path} has a gradient");
             return;
         };
-        let name = format!("base_model.model.{module}.lora_{}.weight", factor.to_ascii_uppercase());
+        let factor = match factor {
+            "lora_a" => "lora_A.weight",
+            "lora_b" => "lora_B.weight",
+            "dora.magnitude" => "lora_magnitude_vector",
+            other => panic!("{other} is no part of an adapter"),
+        };
+        let name = format!("base_model.model.{module}.{factor}");
         let grad = grad.unwrap_or_else(|| panic!("{path} has no gradient"));
         self.found.insert(name, grad.into_data().iter::<f64>().collect());
     }
