@@ -108,7 +108,7 @@ pub fn pair_logps(
     let mut logps = Vec::with_capacity(pairs.len());
     for batch in pairs.chunks(batch_size.max(1)) {
         let refs: Vec<&Pair> = batch.iter().collect();
-        let forward = Forward::run(gemma, &refs, pad, false);
+        let forward = Forward::run(gemma, &refs, pad, None);
         for n in 0..batch.len() {
             let pair = forward.logps(n);
             if let Some(value) = [pair.chosen, pair.rejected].into_iter().find(|x| !x.is_finite()) {

@@ -1,7 +1,8 @@
 use burn::{module::Module, tensor::Tensor};
 
 use super::{
-    Attention, GemmaConfig, Mlp, RmsNorm, TensorSource, Variant, attention::Context, cache::KvCache,
+    Attention, GemmaConfig, Mlp, Pass, RmsNorm, TensorSource, Variant, attention::Context,
+    cache::KvCache,
 };
 use crate::Result;
 
@@ -57,6 +58,7 @@ impl DecoderLayer {
         x: Tensor<3>,
         context: &Context,
         cache: Option<(usize, &mut KvCache)>,
+        _: &Pass,
     ) -> Tensor<3> {
         let attended =
             self.self_attn.forward(self.input_layernorm.forward(x.clone()), context, cache);

@@ -8,6 +8,8 @@ mod linear;
 mod mlp;
 mod model;
 mod norm;
+mod pass;
+mod replay;
 mod rope;
 mod source;
 
@@ -19,4 +21,6 @@ pub use linear::Linear;
 pub use mlp::Mlp;
 pub use model::{Embedding, Gemma, GemmaModel};
 pub use norm::RmsNorm;
+pub use pass::Pass;
+pub use replay::Replay;
 pub use source::{RandomInit, TensorSource, param};

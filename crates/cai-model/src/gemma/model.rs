@@ -4,8 +4,8 @@ use burn::{
 };
 
 use super::{
-    DecoderLayer, GemmaConfig, LayerKind, Linear, RmsNorm, TensorSource, attention::Context,
-    cache::KvCache, param, rope::RopeTable,
+    DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, Replay, RmsNorm, TensorSource,
+    attention::Context, cache::KvCache, param, rope::RopeTable,
 };
 use crate::{Result, batch::TokenBatch};
 
@@ -69,12 +69,26 @@ impl Gemma {
     /// nothing.
     ///
     /// Pads stand behind the text, where the causal mask already hides them.
-    pub fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
+    pub fn hidden(&self, batch: &TokenBatch, pass: &Pass) -> Tensor<3> {
+        self.decode(batch.ids.clone(), &self.contexts(batch), None, pass, &mut |_| {})
+    }
+
+    /// Final hidden states like [`Gemma::hidden`], untracked, and what is needed to run the layers
+    /// again in the backward pass.
+    pub fn hidden_with_replay(&self, batch: &TokenBatch, pass: &Pass) -> (Tensor<3>, Replay) {
+        let contexts = self.contexts(batch);
+        let mut inputs = Vec::with_capacity(self.model.layers.len() + 1);
+        let mut keep = |x: &Tensor<3>| inputs.push(x.clone());
+        let hidden = self.valid().decode(batch.ids.clone(), &contexts, None, pass, &mut keep);
+        (hidden, Replay { gemma: self.clone(), contexts, inputs, pass: *pass })
+    }
+
+    fn contexts(&self, batch: &TokenBatch) -> Kinds {
         let width = batch.width();
         let device = batch.ids.device();
         let positions = [(0..width).collect::<Vec<_>>()];
         let visible = |window: usize| move |_: usize, q: usize, k: usize| k <= q && q - k < window;
-        let contexts = Kinds {
+        Kinds {
             full: self.context(LayerKind::Full, &positions, width, visible(usize::MAX), &device),
             sliding: self.context(
                 LayerKind::Sliding,
@@ -83,8 +97,7 @@ impl Gemma {
                 visible(self.config.sliding_window),
                 &device,
             ),
-        };
-        self.decode(batch.ids.clone(), &contexts, None)
+        }
     }
 
     /// Hidden states of the next tokens `[rows, tokens]`, which are appended to `cache`.
@@ -115,7 +128,8 @@ impl Gemma {
                 &device,
             ),
         };
-        let hidden = self.decode(ids, &contexts, Some(cache));
+        let pass = Pass::default();
+        let hidden = self.decode(ids, &contexts, Some(cache), &pass, &mut |_| {});
         cache.len += tokens;
         hidden
     }
@@ -138,11 +152,14 @@ impl Gemma {
         }
     }
 
+    /// `on_input` sees the input of each layer and of the final norm.
     fn decode(
         &self,
         ids: Tensor<2, Int>,
         contexts: &Kinds,
         mut cache: Option<&mut KvCache>,
+        pass: &Pass,
+        on_input: &mut dyn FnMut(&Tensor<3>),
     ) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let hidden = self.config.hidden_size;
@@ -152,16 +169,14 @@ impl Gemma {
         let x = table.select(0, ids.reshape([batch * tokens])).mul_scalar(scale);
         let mut x = x.reshape([batch, tokens, hidden]);
         for (i, layer) in self.model.layers.iter().enumerate() {
-            let context = match self.config.layer_kinds[i] {
-                LayerKind::Full => &contexts.full,
-                LayerKind::Sliding => &contexts.sliding,
-            };
+            on_input(&x);
             let cache = cache.as_mut().map(|cache| (i, &mut **cache));
-            x = match context {
-                Some(context) => layer.forward(x, context, cache),
+            x = match contexts.of(self, i) {
+                Some(context) => layer.forward(x, context, cache, pass),
                 None => x,
             };
         }
+        on_input(&x);
         self.model.norm.forward(x)
     }
 
@@ -197,7 +212,18 @@ impl Gemma {
 }
 
 /// What the layers of each kind share in one forward pass.
-struct Kinds {
+#[derive(Clone)]
+pub(super) struct Kinds {
     full: Option<Context>,
     sliding: Option<Context>,
+}
+
+impl Kinds {
+    /// That of layer `i`.
+    pub(super) fn of(&self, gemma: &Gemma, i: usize) -> Option<&Context> {
+        match gemma.config.layer_kinds[i] {
+            LayerKind::Full => self.full.as_ref(),
+            LayerKind::Sliding => self.sliding.as_ref(),
+        }
+    }
 }

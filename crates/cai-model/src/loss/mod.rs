@@ -7,9 +7,14 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax};
 
-use crate::{Result, batch::TokenBatch, gemma::Gemma, tokenizer::Example};
+use crate::{
+    Result,
+    batch::TokenBatch,
+    gemma::{Gemma, Pass, Replay},
+    tokenizer::Example,
+};
 
 /// Numbers of one chunk of logits, about 32 MiB in f32.
 const CHUNK_NUMBERS: usize = 8 << 20;
@@ -22,12 +27,36 @@ pub struct Trained {
     pub targets: Vec<u32>,
     /// Which of them belong to each row of the batch.
     pub rows: Vec<Range<usize>>,
+    /// How to get gradients if the layers are run again for them.
+    pub replay: Option<TrainedReplay>,
+}
+
+/// A forward pass that can be run again, and where in its `[batch · tokens, hidden]` the trained
+/// tokens are.
+#[derive(Clone)]
+pub struct TrainedReplay {
+    replay: Replay,
+    index: Tensor<1, Int>,
+    shape: [usize; 3],
+}
+
+impl TrainedReplay {
+    /// See [`Replay::surrogate`]; `upstream`: gradient of the trained tokens' hidden states.
+    fn surrogate(&self, upstream: Tensor<2>) -> Tensor<1> {
+        let [batch, width, size] = self.shape;
+        let options = (&upstream.device(), upstream.dtype());
+        let all = Tensor::zeros([batch * width, size], options);
+        let index = self.index.clone();
+        let all = all.select_assign(0, index, upstream, IndexingUpdateOp::Add);
+        self.replay.surrogate(all.reshape(self.shape))
+    }
 }
 
 /// Runs the decoder over right-padded `examples` and picks the hidden states before trained tokens.
 ///
-/// Tracked if the model has parameters on an autodiff device.
-pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained {
+/// Tracked if the model has parameters on an autodiff device; with `pass.recompute` untracked, and
+/// gradients come from running the layers again.
+pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pass) -> Trained {
     let device = gemma.head().inner().device();
     let ids: Vec<&[u32]> = examples.iter().map(|e| e.ids.as_slice()).collect();
     let batch = TokenBatch::right(&ids, pad, &device);
@@ -44,11 +73,18 @@ pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained
         }
         rows.push(start..targets.len());
     }
-    let hidden = gemma.hidden(&batch);
-    let [batch, width, size] = hidden.dims();
+    let (hidden, replay) = match pass.recompute {
+        true => {
+            let (hidden, replay) = gemma.hidden_with_replay(&batch, pass);
+            (hidden, Some(replay))
+        }
+        false => (gemma.hidden(&batch, pass), None),
+    };
+    let shape @ [batch, width, size] = hidden.dims();
     let index = Tensor::<1, Int>::from_data(index.as_slice(), &device);
-    let hidden = hidden.reshape([batch * width, size]).select(0, index);
-    Trained { hidden, targets, rows }
+    let hidden = hidden.reshape([batch * width, size]).select(0, index.clone());
+    let replay = replay.map(|replay| TrainedReplay { replay, index, shape });
+    Trained { hidden, targets, rows, replay }
 }
 
 /// Log-probabilities of trained tokens and what is known from the same pass.
@@ -62,6 +98,7 @@ pub struct ScoredTokens {
     /// Mean of the logits over the vocabulary.
     pub mean_logits: Vec<f32>,
     hidden: Tensor<2>,
+    replay: Option<TrainedReplay>,
     unit_grad: Option<Tensor<2>>,
 }
 
@@ -78,7 +115,10 @@ impl ScoredTokens {
         let device = unit_grad.device();
         let weights = TensorData::new(weights.to_vec(), [weights.len(), 1]);
         let grad = unit_grad.clone() * Tensor::from_data(weights, &device);
-        Ok((self.hidden.clone().cast(DType::F32) * grad).sum())
+        Ok(match &self.replay {
+            Some(replay) => replay.surrogate(grad.cast(self.hidden.dtype())),
+            None => (self.hidden.clone().cast(DType::F32) * grad).sum(),
+        })
     }
 }
 
@@ -96,6 +136,7 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         correct: Vec::with_capacity(tokens),
         mean_logits: Vec::with_capacity(tokens),
         hidden: trained.hidden.clone(),
+        replay: trained.replay.clone(),
         unit_grad: None,
     };
     let mut grads = Vec::new();
