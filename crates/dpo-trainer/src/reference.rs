@@ -87,7 +87,7 @@ fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Gemma
     Ok(match kind {
         ReferenceModel::Start => (model.gemma.valid(), model.content_fingerprint()),
         ReferenceModel::Base => {
-            (without_adapter(model.gemma.clone()).valid(), model.base_fingerprint.clone())
+            (without_adapter(model.gemma.clone()).valid(), model.base_name())
         }
     })
 }

@@ -1,11 +1,11 @@
 use burn::{
-    module::{Module, Param},
+    module::Module,
     tensor::{Bool, DType, Device, Int, Tensor, TensorData},
 };
 
 use super::{
-    DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, Replay, RmsNorm, TensorSource,
-    attention::Context, cache::KvCache, param, rope::RopeTable,
+    DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, Replay, RmsNorm, TensorSource, Weight,
+    attention::Context, cache::KvCache, rope::RopeTable,
 };
 use crate::{Result, batch::TokenBatch};
 
@@ -13,7 +13,7 @@ use crate::{Result, batch::TokenBatch};
 #[derive(Module, Debug)]
 pub struct Embedding {
     /// One row per token.
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight,
 }
 
 /// The decoder without its head.
@@ -48,7 +48,7 @@ impl Gemma {
     pub fn load(config: &GemmaConfig, source: &mut impl TensorSource) -> Result<Self> {
         let table = [config.vocab_size, config.hidden_size];
         let name = "model.embed_tokens.weight";
-        let embed_tokens = Embedding { weight: param(name, source.tensor(name, table)?) };
+        let embed_tokens = Embedding { weight: source.weight(name, table)? };
         let layer = |i| DecoderLayer::load(source, &format!("model.layers.{i}"), config);
         let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
         let norm = RmsNorm::load(source, "model.norm", config.hidden_size, config.rms_norm_eps)?;
@@ -137,18 +137,36 @@ impl Gemma {
     /// Logits of hidden states `[rows, hidden]`: `[rows, vocabulary]`, soft-capped where the model
     /// does so.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = hidden.matmul(self.head().transpose()).cast(DType::F32);
+        let logits = self.head().project(hidden).cast(DType::F32);
         match self.config.final_logit_softcapping {
             Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
             None => logits,
         }
     }
 
+    /// Every matrix: embedding, projections layer by layer, and the head if it is one of its own.
+    pub fn weights(&self) -> Vec<&Weight> {
+        let projections = self.model.layers.iter().flat_map(|layer| {
+            let (attention, mlp) = (&layer.self_attn, &layer.mlp);
+            [
+                &attention.q_proj,
+                &attention.k_proj,
+                &attention.v_proj,
+                &attention.o_proj,
+                &mlp.gate_proj,
+                &mlp.up_proj,
+                &mlp.down_proj,
+            ]
+        });
+        let linears = projections.chain(&self.lm_head).map(|linear| &linear.weight);
+        std::iter::once(&self.model.embed_tokens.weight).chain(linears).collect()
+    }
+
     /// The head's weight, `[vocabulary, hidden]`.
-    pub fn head(&self) -> Tensor<2> {
+    pub fn head(&self) -> &Weight {
         match &self.lm_head {
-            Some(head) => head.weight.val(),
-            None => self.model.embed_tokens.weight.val(),
+            Some(head) => &head.weight,
+            None => &self.model.embed_tokens.weight,
         }
     }
 
@@ -163,10 +181,10 @@ impl Gemma {
     ) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let hidden = self.config.hidden_size;
-        let table = self.model.embed_tokens.weight.val();
+        let table = &self.model.embed_tokens.weight;
         // Hugging Face rounds √hidden to the embedding's dtype; f32 keeps it whole.
         let scale = (hidden as f64).sqrt();
-        let x = table.select(0, ids.reshape([batch * tokens])).mul_scalar(scale);
+        let x = table.select(ids.reshape([batch * tokens])).mul_scalar(scale);
         let mut x = x.reshape([batch, tokens, hidden]);
         for (i, layer) in self.model.layers.iter().enumerate() {
             on_input(&x);

@@ -97,8 +97,8 @@ pub fn load_adapter(
         if !config.targets(&name) {
             continue;
         }
-        let [out, input] = linear.weight.shape().dims();
-        let device = linear.weight.val().device();
+        let [out, input] = linear.size();
+        let device = linear.weight.device();
         let mut factor = |part: &str, shape: [usize; 2]| -> Result<Tensor<2>> {
             let tensor = format!("{PREFIX}{name}.lora_{part}.weight");
             weights

@@ -13,7 +13,7 @@ use cai_data::seed::Seed;
 
 use crate::{
     Result,
-    gemma::{DecoderLayer, Gemma, Linear, param},
+    gemma::{DecoderLayer, Gemma, Linear, Weight},
 };
 
 /// Every projection that an adapter can stand on, with its name in the checkpoint.
@@ -46,8 +46,8 @@ pub fn add_adapter(mut gemma: Gemma, config: &LoraConfig, seed: Seed) -> Result<
     config.check()?;
     for (name, linear) in projections(&mut gemma) {
         if config.targets(&name) {
-            let [out, input] = linear.weight.shape().dims();
-            let device = linear.weight.val().device();
+            let [out, input] = linear.size();
+            let device = linear.weight.device();
             let a = adapter::kaiming_uniform(config.r, input, seed.derive(&name), &device);
             let b = Tensor::zeros([out, config.r], &device);
             linear.lora = Some(LoraAdapter::new(&name, a, b, config.scale()).trainable());
@@ -79,12 +79,12 @@ pub fn merge_adapter(mut gemma: Gemma) -> (Gemma, f64) {
     let mut largest = 0.0f64;
     for (name, linear) in projections(&mut gemma) {
         if let Some(lora) = linear.lora.take() {
-            let base = linear.weight.val();
+            let base = linear.dense_weight();
             let dtype = base.dtype();
             let delta = lora.delta();
             largest = largest.max(delta.clone().abs().max().into_scalar::<f32>() as f64);
             let merged = base.cast(burn::tensor::DType::F32) + delta;
-            linear.weight = param(&format!("{name}.weight"), merged.cast(dtype));
+            linear.weight = Weight::dense(&format!("{name}.weight"), merged.cast(dtype));
         }
     }
     (gemma, largest)

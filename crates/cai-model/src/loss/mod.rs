@@ -57,7 +57,7 @@ impl TrainedReplay {
 /// Tracked if the model has parameters on an autodiff device; with `pass.recompute` untracked, and
 /// gradients come from running the layers again.
 pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pass) -> Trained {
-    let device = gemma.head().inner().device();
+    let device = gemma.head().device();
     let ids: Vec<&[u32]> = examples.iter().map(|e| e.ids.as_slice()).collect();
     let batch = TokenBatch::right(&ids, pad, &device);
     let width = batch.width();
@@ -124,8 +124,8 @@ impl ScoredTokens {
 
 /// Scores each trained token; with `gradient`, keeps what [`ScoredTokens::surrogate`] needs.
 pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredTokens {
-    let head = gemma.head().inner();
-    let [vocabulary, _] = head.dims();
+    let head = gemma.head();
+    let [vocabulary, _] = head.size();
     let device = head.device();
     let tokens = trained.targets.len();
     let chunk = (CHUNK_NUMBERS / vocabulary).max(1);
@@ -145,8 +145,7 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         let ids: Vec<i64> =
             trained.targets[start..start + count].iter().map(|&t| t as i64).collect();
         let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
-        let raw = hidden.clone().narrow(0, start, count).matmul(head.clone().transpose());
-        let raw = raw.cast(DType::F32);
+        let raw = head.project(hidden.clone().narrow(0, start, count)).inner().cast(DType::F32);
         let logits = match gemma.config().final_logit_softcapping {
             Some(cap) => raw.div_scalar(cap).tanh().mul_scalar(cap),
             None => raw,
@@ -163,22 +162,23 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
             .correct
             .extend(best.equal(target.clone()).int().into_data().iter::<i64>().map(|x| x == 1));
         if gradient {
-            grads.push(unit_gradient(gemma, &head, logits, probs, target));
+            grads.push(unit_gradient(gemma, hidden.dtype(), logits, probs, target));
         }
     }
     scored.unit_grad = (gradient && tokens > 0).then(|| Tensor::cat(grads, 0));
     scored
 }
 
-/// `∂ log p_target / ∂h = (onehot − p) ⊙ cap' · E`, `[tokens, hidden]` in f32.
+/// `∂ log p_target / ∂h = (onehot − p) ⊙ cap' · E`, `[tokens, hidden]` in f32; `dtype` is that of the
+/// hidden states.
 fn unit_gradient(
     gemma: &Gemma,
-    head: &Tensor<2>,
+    dtype: DType,
     logits: Tensor<2>,
     probs: Tensor<2>,
     target: Tensor<1, Int>,
 ) -> Tensor<2> {
-    let dtype = head.dtype();
+    let head = gemma.head();
     let (own, rest) = match gemma.config().final_logit_softcapping {
         None => (None, probs),
         Some(cap) => {
@@ -188,12 +188,12 @@ fn unit_gradient(
             (Some(own), probs * slope)
         }
     };
-    let target_rows = head.clone().select(0, target).cast(DType::F32);
+    let target_rows = head.select(target).inner().cast(DType::F32);
     let target_rows = match own {
         Some(own) => target_rows * own,
         None => target_rows,
     };
-    target_rows - rest.cast(dtype).matmul(head.clone()).cast(DType::F32)
+    target_rows - head.project_back(rest.cast(dtype)).inner().cast(DType::F32)
 }
 
 fn values(column: Tensor<2>) -> Vec<f32> {
@@ -203,7 +203,7 @@ fn values(column: Tensor<2>) -> Vec<f32> {
 /// Mean-able cross-entropy when the head itself is trained (pretraining): the summed negative
 /// log-probability as a tracked scalar, through full logits of the trained tokens.
 pub fn full_cross_entropy(gemma: &Gemma, trained: Trained) -> Tensor<1> {
-    let device = gemma.head().inner().device();
+    let device = gemma.head().device();
     let ids: Vec<i64> = trained.targets.iter().map(|&t| t as i64).collect();
     let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
     let logps = log_softmax(gemma.logits(trained.hidden), 1);
