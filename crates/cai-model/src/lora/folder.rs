@@ -90,7 +90,7 @@ pub fn load_adapter(
         }
         _ => {}
     }
-    let device = gemma.head().inner().device();
+    let device = gemma.head().device();
     let spelling = Spelling::new(weights.unused());
     let misfit = |e: Error| fail(format!("does not fit this base: {e}"));
     let mut count = 0;

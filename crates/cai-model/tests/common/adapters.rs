@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cai_model::{
+    gemma::Pass,
     lora::{largest_change, merge_adapter, prompt_logits, train_adapter},
     model::LanguageModel,
 };
@@ -46,7 +47,7 @@ pub fn logits(name: &str) -> f64 {
 /// Loss, and its gradient with respect to all that is trained.
 pub fn gradients(name: &str) -> f64 {
     let adapter = Adapter::read(name);
-    let step = training::sft(&adapter.model(), &adapter.base.sft_examples());
+    let step = training::sft(&adapter.model(), &adapter.base.sft_examples(), &Pass::default());
     within("loss", (step.loss - adapter.own.tensor("loss").values[0]).abs(), LOSS);
     compare_gradients(adapter.own.tensors_under("grad."), &step)
 }
