@@ -1,6 +1,6 @@
 //! A base in 8 and 4 bits: its products, training on it, and what it does to a model's predictions.
 
-mod common;
+use std::path::{Path, PathBuf};
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -18,7 +18,10 @@ use cai_model::{
     quantize::{self, Bits, QuantMatrix},
     tokenizer::Example,
 };
-use common::fixture;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
 
 const BITS: [Bits; 2] = [Bits::Eight, Bits::Four];
 
@@ -140,7 +143,10 @@ fn adapters_train_on_it_as_on_the_dense_rounded_weights() {
             for (ours, expected) in ours.iter().zip(&expected) {
                 let largest = expected.iter().fold(0f32, |max, x| max.max(x.abs()));
                 for (a, b) in ours.iter().zip(expected) {
-                    assert!((a - b).abs() <= 1e-4 * largest.max(1e-6), "{name} {recompute}: {a} {b}");
+                    assert!(
+                        (a - b).abs() <= 1e-4 * largest.max(1e-6),
+                        "{name} {recompute}: {a} {b}"
+                    );
                 }
             }
         }

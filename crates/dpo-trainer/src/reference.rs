@@ -86,9 +86,7 @@ fn read(path: &Path, fingerprint: &str, prepared: &Prepared) -> Option<Reference
 fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Gemma, String)> {
     Ok(match kind {
         ReferenceModel::Start => (model.gemma.valid(), model.content_fingerprint()),
-        ReferenceModel::Base => {
-            (without_adapter(model.gemma.clone()).valid(), model.base_name())
-        }
+        ReferenceModel::Base => (without_adapter(model.gemma.clone()).valid(), model.base_name()),
     })
 }
 
