@@ -71,53 +71,37 @@ impl Gemma {
     /// Pads stand behind the text, where the causal mask already hides them.
     pub fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
         let width = batch.width();
-        let device = batch.ids.device();
-        let positions = [(0..width).collect::<Vec<_>>()];
-        let visible = |window: usize| move |_: usize, q: usize, k: usize| k <= q && q - k < window;
-        let contexts = Kinds {
-            full: self.context(LayerKind::Full, &positions, width, visible(usize::MAX), &device),
-            sliding: self.context(
-                LayerKind::Sliding,
-                &positions,
-                width,
-                visible(self.config.sliding_window),
-                &device,
-            ),
-        };
+        let contexts = self.contexts(&[0], width, width, &batch.ids.device());
         self.decode(batch.ids.clone(), &contexts, None)
     }
 
-    /// Hidden states of the next tokens `[rows, tokens]`, which are appended to `cache`.
-    pub fn hidden_cached(&self, ids: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<3> {
-        let [_, tokens] = ids.dims();
-        let (start, pads, device) = (cache.len, cache.pads.clone(), ids.device());
-        let position = |slot: usize, pad: usize| slot.saturating_sub(pad);
-        let positions: Vec<Vec<usize>> = pads
-            .iter()
-            .map(|&pad| (start..start + tokens).map(|slot| position(slot, pad)).collect())
-            .collect();
-        // A pad sees itself, so that no row of the softmax is empty.
-        let visible = |window: usize| {
-            let pads = pads.clone();
-            move |row: usize, q: usize, k: usize| {
-                let q = start + q;
-                q == k || (k >= pads[row] && k < q && q - k < window)
-            }
-        };
-        let keys = start + tokens;
-        let contexts = Kinds {
-            full: self.context(LayerKind::Full, &positions, keys, visible(usize::MAX), &device),
-            sliding: self.context(
-                LayerKind::Sliding,
-                &positions,
-                keys,
-                visible(self.config.sliding_window),
-                &device,
-            ),
-        };
+    /// Hidden states of the next tokens of some rows of `cache`, `[rows, tokens, hidden]`, which are
+    /// added to it.
+    ///
+    /// `ids` `[rows, tokens]`: the first `counts[i]` of a row are the next tokens of cache row
+    /// `rows[i]`; pads may stand behind them, whose hidden states mean nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Input`] when there is no such row, it is given twice, or it has no room for
+    /// so many tokens, pads included.
+    pub fn hidden_cached(
+        &self,
+        ids: Tensor<2, Int>,
+        rows: &[usize],
+        counts: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<Tensor<3>> {
+        let ([_, tokens], device) = (ids.dims(), ids.device());
+        let mut starts = cache.begin(rows, counts, tokens, &device)?;
+        let keys = starts.iter().max().map_or(0, |start| start + tokens);
+        if starts.iter().all(|&start| start == starts[0]) {
+            starts.truncate(1);
+        }
+        let contexts = self.contexts(&starts, tokens, keys, &device);
         let hidden = self.decode(ids, &contexts, Some(cache));
-        cache.len += tokens;
-        hidden
+        cache.end(rows, counts);
+        Ok(hidden)
     }
 
     /// Logits of hidden states `[rows, hidden]`: `[rows, vocabulary]`, soft-capped where the model
@@ -165,35 +149,40 @@ impl Gemma {
         self.model.norm.forward(x)
     }
 
-    /// RoPE table and mask of one kind of layer, `None` if the model has no such layer.
-    fn context(
-        &self,
-        kind: LayerKind,
-        positions: &[Vec<usize>],
-        keys: usize,
-        visible: impl Fn(usize, usize, usize) -> bool,
-        device: &Device,
-    ) -> Option<Context> {
-        if !self.config.layer_kinds.contains(&kind) {
-            return None;
-        }
-        let rope = match kind {
-            LayerKind::Full => self.config.rope,
-            LayerKind::Sliding => self.config.local_rope,
+    /// RoPE table and mask of each kind of layer that the model has, for `tokens` queries in each
+    /// row, which begin at position `starts[row]` (one for all rows if they are the same), and keys
+    /// at positions `0..keys`.
+    fn contexts(&self, starts: &[usize], tokens: usize, keys: usize, device: &Device) -> Kinds {
+        let positions: Vec<Vec<usize>> =
+            starts.iter().map(|&start| (start..start + tokens).collect()).collect();
+        let context = |kind: LayerKind| {
+            let (rope, window) = match kind {
+                LayerKind::Full => (self.config.rope, usize::MAX),
+                LayerKind::Sliding => (self.config.local_rope, self.config.sliding_window),
+            };
+            self.config.layer_kinds.contains(&kind).then(|| Context {
+                rope: RopeTable::new(rope, self.config.head_dim, &positions, device),
+                mask: causal_mask(&positions, keys, window, device),
+            })
         };
-        let (rows, queries) = (positions.len(), positions[0].len());
-        let mut hidden = Vec::with_capacity(rows * queries * keys);
-        for row in 0..rows {
-            for q in 0..queries {
-                hidden.extend((0..keys).map(|k| !visible(row, q, k)));
-            }
-        }
-        let mask = TensorData::new(hidden, [rows, 1, queries, keys]);
-        Some(Context {
-            rope: RopeTable::new(rope, self.config.head_dim, positions, device),
-            mask: Tensor::<4, Bool>::from_bool(mask, device),
-        })
+        Kinds { full: context(LayerKind::Full), sliding: context(LayerKind::Sliding) }
     }
+}
+
+/// True where a query may not look, `[rows, 1, queries, keys]`: it sees the key at its own position
+/// and those before it, `window` in all.
+fn causal_mask(
+    positions: &[Vec<usize>],
+    keys: usize,
+    window: usize,
+    device: &Device,
+) -> Tensor<4, Bool> {
+    let (rows, queries) = (positions.len(), positions.first().map_or(0, Vec::len));
+    let mut hidden = vec![true; rows * queries * keys];
+    for (hidden, &position) in hidden.chunks_mut(keys.max(1)).zip(positions.iter().flatten()) {
+        hidden[(position + 1).saturating_sub(window)..=position].fill(false);
+    }
+    Tensor::from_bool(TensorData::new(hidden, [rows, 1, queries, keys]), device)
 }
 
 /// What the layers of each kind share in one forward pass.
