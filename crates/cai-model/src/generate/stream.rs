@@ -187,9 +187,9 @@ mod tests {
             let (pieces, stopped) = pieces(&tokenizer, &ids, &[stop, "never there"]);
             assert_eq!((pieces.concat().as_str(), stopped), (expected, true));
         }
-        // The earliest one counts.
+        // The one that is complete first counts.
         let (first, _) = pieces(&tokenizer, &ids, &["story", "of", "end of the"]);
-        assert_eq!(first.concat(), "the ");
+        assert_eq!(first.concat(), "the end ");
     }
 
     #[test]
