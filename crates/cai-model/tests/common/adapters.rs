@@ -126,7 +126,7 @@ pub fn save_all(out: &Path) {
         let mut model = adapter.base.base().add_adapter(&config, Seed(5)).unwrap();
         let examples = adapter.base.sft_examples();
         let losses = (0..20).map(|_| {
-            let step = training::sft(&model, &examples);
+            let step = training::sft(&model, &examples, &Pass::default());
             model.gemma = training::descend(model.gemma.clone(), &step, 0.2);
             step.loss
         });
