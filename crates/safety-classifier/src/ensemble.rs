@@ -99,8 +99,7 @@ impl Ensemble {
         let texts = self.prepare(texts);
         let linear = self.linear.iter().map(|model| model as &dyn TextModel);
         let encoders = self.encoders.iter().map(|model| model as &dyn TextModel);
-        let mut all =
-            EnsembleScores { members: Vec::new(), truncated: vec![false; texts.len()] };
+        let mut all = EnsembleScores { members: Vec::new(), truncated: vec![false; texts.len()] };
         for model in linear.chain(encoders) {
             let Scores { rows, truncated } = model.scores(&texts)?;
             all.members.push(rows);

@@ -21,6 +21,8 @@ pub mod objective;
 mod optimise;
 pub mod predict;
 pub mod report;
+pub mod sources;
+pub mod stream;
 pub mod text;
 pub mod tokenizer;
 pub mod train;

@@ -9,9 +9,9 @@ use rand::RngExt;
 use crate::batch::TextBatch;
 use crate::calibrate::{argmax, probabilities};
 use crate::config::{ClassWeights, ClassifierConfig};
+use crate::ensemble::logits;
 use crate::error::Result;
 use crate::model::{Dropout, Encoder};
-use crate::ensemble::logits;
 use crate::tokenizer::TextTokenizer;
 
 /// Texts as token ids, with their classes.

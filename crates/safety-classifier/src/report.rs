@@ -94,7 +94,10 @@ impl Report {
             ),
         );
         for ((name, accuracy), weight) in self.members.iter().zip(self.weights()) {
-            line(&mut page, format_args!("- {name} alone: accuracy {accuracy:.4}, weight {weight:.3}"));
+            line(
+                &mut page,
+                format_args!("- {name} alone: accuracy {accuracy:.4}, weight {weight:.3}"),
+            );
         }
         page
     }

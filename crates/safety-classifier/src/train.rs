@@ -93,12 +93,8 @@ pub fn train_on(
         members.push((name, hits as f64 / held_out.len() as f64));
     }
 
-    let config_json = FolderConfig::new(
-        config.labels.clone(),
-        config.safe_label.clone(),
-        &models,
-        shape.clone(),
-    );
+    let config_json =
+        FolderConfig::new(config.labels.clone(), config.safe_label.clone(), &models, shape.clone());
     let ngrams = models.linear.as_ref().map(LinearModel::features);
     let checkpoint = Checkpoint { config: config_json, models, calibration: calibration.clone() };
     checkpoint.save(out_dir)?;

@@ -46,7 +46,8 @@ impl Isotonic {
         }
         let from = pools.iter().map(|pool| pool.from / pool.weight).collect();
         // One text more on each side: no probability becomes 0 or 1 on the word of a few texts.
-        let to = pools.iter().map(|pool| (pool.sum + 0.5) / (pool.weight + 1.0)).collect::<Vec<_>>();
+        let to =
+            pools.iter().map(|pool| (pool.sum + 0.5) / (pool.weight + 1.0)).collect::<Vec<_>>();
         Self { from, to: rising(to) }
     }
 

@@ -133,11 +133,16 @@ impl Calibration {
             return Some(format!("weights {:?} for {models} models", self.weights));
         }
         match &self.map {
-            Map::Temperature { temperature } if !(*temperature > 0.0 && temperature.is_finite()) => {
+            Map::Temperature { temperature }
+                if !(*temperature > 0.0 && temperature.is_finite()) =>
+            {
                 Some(format!("temperature {temperature} is not above 0"))
             }
             Map::Vector { scale, bias }
-                if scale.len() != classes || bias.len() != classes || !finite(scale) || !finite(bias) =>
+                if scale.len() != classes
+                    || bias.len() != classes
+                    || !finite(scale)
+                    || !finite(bias) =>
             {
                 Some(format!("scale {scale:?} and bias {bias:?} for {classes} classes"))
             }
@@ -237,10 +242,8 @@ fn log_softmax(scores: &[f32]) -> Vec<f64> {
 /// likelihood of a weighted sum of log-probabilities, normalised, is concave in the weights.
 fn member_weights(members: &[Vec<Vec<f32>>], classes: &[usize]) -> Vec<f64> {
     let start = vec![1.0 / members.len() as f32; members.len()];
-    let logs: Vec<Vec<Vec<f64>>> = members
-        .iter()
-        .map(|member| member.iter().map(|row| log_softmax(row)).collect())
-        .collect();
+    let logs: Vec<Vec<Vec<f64>>> =
+        members.iter().map(|member| member.iter().map(|row| log_softmax(row)).collect()).collect();
     let found = minimise(start.clone(), ITERATIONS, TOLERANCE, |weights| {
         let (mut loss, mut gradient) = prior(weights, &start);
         for (i, &class) in classes.iter().enumerate() {
@@ -376,11 +379,13 @@ mod tests {
     fn a_model_that_knows_counts_more_than_one_that_guesses() {
         let classes: Vec<usize> = (0..300).map(|i| i % 3).collect();
         let score = |right: usize| (0..3).map(|c| if c == right { 1.0 } else { 0.0 }).collect();
-        let knows: Vec<Vec<f32>> =
-            classes.iter().enumerate().map(|(i, &c)| score(if i % 10 == 0 { 0 } else { c })).collect();
+        let knows: Vec<Vec<f32>> = classes
+            .iter()
+            .enumerate()
+            .map(|(i, &c)| score(if i % 10 == 0 { 0 } else { c }))
+            .collect();
         let guesses: Vec<Vec<f32>> = (0..300).map(|i| score(i * 7 / 5 % 3)).collect();
-        let fitted =
-            Calibration::fit(&[knows, guesses], &classes, CalibrationMethod::Temperature);
+        let fitted = Calibration::fit(&[knows, guesses], &classes, CalibrationMethod::Temperature);
         assert!(fitted.weights[0] > 3.0 * fitted.weights[1], "{fitted:?}");
         assert!(fitted.after.nll < fitted.before.nll);
     }

@@ -114,9 +114,7 @@ impl Vectoriser {
         let mut kept: Vec<(u64, u32)> =
             texts_with.into_iter().filter(|&(_, df)| df as usize >= config.min_df).collect();
         kept.sort_unstable();
-        let idf = |df: u32| {
-            (1.0 + ((1 + folded.len()) as f64 / f64::from(1 + df)).ln()) as f32
-        };
+        let idf = |df: u32| (1.0 + ((1 + folded.len()) as f64 / f64::from(1 + df)).ln()) as f32;
         let (hashes, idf) = kept.into_iter().map(|(hash, df)| (hash, idf(df))).unzip();
         Self::from_parts(config.clone(), hashes, idf)
     }
@@ -182,10 +180,8 @@ impl Vectoriser {
         self.count_words(folded, WORDS, &mut counts[WORDS]);
         let [shortest, longest] = self.config.char_ngrams;
         for word in folded.split_whitespace() {
-            let padded: Vec<char> = std::iter::once(' ')
-                .chain(word.chars())
-                .chain(std::iter::once(' '))
-                .collect();
+            let padded: Vec<char> =
+                std::iter::once(' ').chain(word.chars()).chain(std::iter::once(' ')).collect();
             for length in shortest..=longest.min(padded.len()) {
                 for piece in padded.windows(length) {
                     *counts[PIECES].entry(hash(PIECES, piece.iter().copied())).or_default() += 1;

@@ -91,7 +91,8 @@ impl LinearModel {
     pub fn save(&self, path: &Path) -> Result<()> {
         let failed = |error: safetensors::SafeTensorError| wrong(path, error.to_string());
         let n = self.vectoriser.len();
-        let hashes: Vec<u8> = self.vectoriser.hashes().iter().flat_map(|h| h.to_le_bytes()).collect();
+        let hashes: Vec<u8> =
+            self.vectoriser.hashes().iter().flat_map(|h| h.to_le_bytes()).collect();
         let (idf, weights) = (bytes(self.vectoriser.idf()), bytes(&self.weights));
         let tensors = [
             ("ngram_hashes", TensorView::new(Dtype::U64, vec![n], &hashes).map_err(failed)?),

@@ -54,19 +54,21 @@ impl Problem<'_> {
             .collect();
         let decay = 1.0 / self.c as f32;
         let mut gradient = vec![0f32; at.len()];
-        gradient[..weights.len()].par_chunks_mut(k * BLOCK).enumerate().for_each(|(block, part)| {
-            for (i, sums) in part.chunks_mut(k).enumerate() {
-                let column = block * BLOCK + i;
-                for (sum, weight) in sums.iter_mut().zip(&weights[column * k..]) {
-                    *sum = decay * weight;
-                }
-                for &(row, value) in columns.row(column) {
-                    for (sum, error) in sums.iter_mut().zip(&errors[row as usize * k..]) {
-                        *sum += value * error;
+        gradient[..weights.len()].par_chunks_mut(k * BLOCK).enumerate().for_each(
+            |(block, part)| {
+                for (i, sums) in part.chunks_mut(k).enumerate() {
+                    let column = block * BLOCK + i;
+                    for (sum, weight) in sums.iter_mut().zip(&weights[column * k..]) {
+                        *sum = decay * weight;
+                    }
+                    for &(row, value) in columns.row(column) {
+                        for (sum, error) in sums.iter_mut().zip(&errors[row as usize * k..]) {
+                            *sum += value * error;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         for (class, bias) in gradient[weights.len()..].iter_mut().enumerate() {
             *bias = errors.iter().skip(class).step_by(k).map(|&e| f64::from(e)).sum::<f64>() as f32;
         }
@@ -108,13 +110,18 @@ mod tests {
 
     #[test]
     fn at_the_minimum_the_gradient_is_zero_and_classes_are_told_apart() {
-        let rows = Sparse::new(
-            (0..60).map(|i| vec![(i % 3, 1.0), (3 + i % 2, 0.5)]).collect::<Vec<_>>(),
-        );
+        let rows =
+            Sparse::new((0..60).map(|i| vec![(i % 3, 1.0), (3 + i % 2, 0.5)]).collect::<Vec<_>>());
         let classes: Vec<usize> = (0..60).map(|i| i % 3).collect();
         let weights = vec![1.0; 60];
-        let problem =
-            Problem { rows: &rows, columns: 5, classes: &classes, weights: &weights, n_classes: 3, c: 2.0 };
+        let problem = Problem {
+            rows: &rows,
+            columns: 5,
+            classes: &classes,
+            weights: &weights,
+            n_classes: 3,
+            c: 2.0,
+        };
         let found = solve(&problem, 200);
         let (_, gradient) = problem.loss_and_gradient(&rows.transposed(5), &found);
         assert!(largest(&gradient) < 0.05, "{gradient:?}");
@@ -128,8 +135,14 @@ mod tests {
     fn the_gradient_is_that_of_the_loss() {
         let rows = Sparse::new(vec![vec![(0, 0.3), (1, -1.2)], vec![(1, 0.7)], vec![]]);
         let (classes, weights) = ([0, 1, 1], [1.0, 2.0, 0.5]);
-        let problem =
-            Problem { rows: &rows, columns: 2, classes: &classes, weights: &weights, n_classes: 2, c: 0.5 };
+        let problem = Problem {
+            rows: &rows,
+            columns: 2,
+            classes: &classes,
+            weights: &weights,
+            n_classes: 2,
+            c: 0.5,
+        };
         let columns = rows.transposed(2);
         let at = [0.3, -0.2, 0.5, 0.1, -0.4, 0.6];
         let (_, gradient) = problem.loss_and_gradient(&columns, &at);
