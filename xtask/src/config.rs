@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use cai_data::{dataset::Policy, seed::Seed};
-use critique_revision::{CritiqueConfig, FeedbackConfig};
+use critique_revision::{CritiqueConfig, FeedbackConfig, Revisions, ServerConfig};
 use dpo_trainer::DpoConfig;
 use evaluator::EvaluatorConfig;
 use helpful_sft::SftConfig;
@@ -18,6 +18,7 @@ use serde::{
 };
 use serde_yaml::{Mapping, Value};
 
+use crate::models::{Choice, ModelsConfig};
 use crate::pipeline::Stage;
 
 type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
@@ -64,6 +65,12 @@ pub struct Config {
     /// Stage 4.
     #[serde(default)]
     pub evaluation: EvaluatorConfig,
+    /// Which models answer, criticise and compare.
+    #[serde(default)]
+    pub models: ModelsConfig,
+    /// How servers are asked, where one of these models is behind one.
+    #[serde(default)]
+    pub server: ServerConfig,
 }
 
 fn cpu() -> String {
@@ -158,19 +165,35 @@ pub enum Start {
     SlCai,
 }
 
+impl Start {
+    /// The stage that makes the adapter.
+    pub fn stage(self) -> Option<Stage> {
+        match self {
+            Start::Base => None,
+            Start::Sft => Some(Stage::Sft),
+            Start::SlCai => Some(Stage::SlCai),
+        }
+    }
+}
+
 /// Fine-tuning on revisions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlCaiConfig {
     /// sft, or base as in the paper.
     pub start: Start,
+    /// Share of helpful conversations among those that are trained on.
+    pub helpful_share: f64,
+    /// Revisions that are trained on: last, or all as in the paper.
+    pub revisions: Revisions,
     /// The fine-tuning itself.
     pub sft: SftConfig,
 }
 
 impl Default for SlCaiConfig {
     fn default() -> Self {
-        Self { start: Start::Sft, sft: SftConfig::default() }
+        let (helpful_share, revisions) = (0.5, Revisions::default());
+        Self { start: Start::Sft, helpful_share, revisions, sft: SftConfig::default() }
     }
 }
 
@@ -265,16 +288,32 @@ impl Config {
         }
         let named = [("sl_cai.start", self.sl_cai.start), ("dpo.start", self.dpo.start)];
         for (key, start) in named {
-            let stage = match start {
-                Start::Base => continue,
-                Start::Sft => Stage::Sft,
-                Start::SlCai => Stage::SlCai,
-            };
+            let Some(stage) = start.stage() else { continue };
             let user = if key == "dpo.start" { Stage::Dpo } else { Stage::SlCai };
             if self.skip.contains_key(&stage) && !self.skip.contains_key(&user) {
                 bail!("{key} is {stage}, but skip leaves that stage out");
             }
         }
+        if !(0.0..1.0).contains(&self.sl_cai.helpful_share) {
+            let share = self.sl_cai.helpful_share;
+            bail!("sl_cai.helpful_share is {share}; use a share from 0 to below 1");
+        }
+        for (key, name) in self.models.all() {
+            let choice = Choice::parse(name).with_context(|| key.to_string())?;
+            let Choice::Stage(start) = choice else { continue };
+            let user = match key {
+                "models.author" | "models.critic" => Stage::Critique,
+                _ => Stage::Feedback,
+            };
+            let Some(stage) = start.stage() else { continue };
+            if stage > user {
+                bail!("{key} is {stage}, which comes after {user}");
+            }
+            if self.skip.contains_key(&stage) && !self.skip.contains_key(&user) {
+                bail!("{key} is {stage}, but skip leaves that stage out");
+            }
+        }
+        self.server.check()?;
         self.sft.check()?;
         self.critique.check()?;
         self.sl_cai.sft.check()?;

@@ -1,14 +1,14 @@
 //! Critique and revision from end to end, with a model that has learnt nothing.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 
+use super::common::{
+    classifier, constitution, critique_config, files, leave_unfinished, model, prompts,
+};
 use cai_data::jsonl;
 use cai_data::record::{Message, PreferencePair};
 use cai_data::seed::Seed;
-use common::{classifier, constitution, critique_config, files, leave_unfinished, model, prompts};
 use critique_revision::{
     CRITIQUE_PLAN, CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, Outcome,
     PrincipleChoice, REVISION_PAIRS, run,

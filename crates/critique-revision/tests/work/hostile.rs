@@ -1,10 +1,8 @@
 //! Prompts that are written to break the work.
 
-mod common;
-
+use super::common::{constitution, critique_config, feedback_config, model};
 use cai_data::jsonl;
 use cai_data::record::Message;
-use common::{constitution, critique_config, feedback_config, model};
 use critique_revision::{
     CRITIQUES, CritiqueRecord, FEEDBACK, FeedbackRecord, read_prompts, run, run_feedback,
 };

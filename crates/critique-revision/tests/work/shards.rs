@@ -1,11 +1,9 @@
 //! Shards of a run, merged, are the run.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{constitution, critique_config, feedback_config, files, model, prompts};
+use super::common::{constitution, critique_config, feedback_config, files, model, prompts};
 use critique_revision::{
     CRITIQUES, FeedbackConfig, Shard, merge_critiques, merge_feedback, report_critiques, run,
     run_feedback, run_feedback_shard, run_shard,

@@ -1,18 +1,16 @@
 //! A model behind a server that is often busy, broken or gone.
 
-mod common;
-
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use super::common::{constitution, critique_config, feedback_config, prompts};
 use cai_data::jsonl;
 use cai_data::record::Message;
 use cai_data::seed::Seed;
 use cai_model::generate::SamplingConfig;
-use common::{constitution, critique_config, feedback_config, prompts};
 use critique_revision::chat::Ask;
 use critique_revision::clean::Rule;
 use critique_revision::{

@@ -1,14 +1,12 @@
 //! AI feedback from end to end, with models that have learnt nothing.
 
-mod common;
-
+use super::common::{constitution, feedback_config, files, leave_unfinished, model, prompts};
 use cai_data::dialogue::{OPTION_A, OPTION_B, preference_prompt};
 use cai_data::jsonl;
 use cai_data::record::{Message, PreferencePair};
 use cai_model::generate::SamplingConfig;
 use cai_model::score::score;
 use cai_train::{Progress, Verbosity};
-use common::{constitution, feedback_config, files, leave_unfinished, model, prompts};
 use critique_revision::hhh::{KnownPair, KnownPairs, measure};
 use critique_revision::{
     FEEDBACK, FEEDBACK_PAIRS, FeedbackConfig, FeedbackRecord, Question, prefer, run_feedback,
