@@ -45,6 +45,7 @@ parity!(
         dpo_loss,
         dpo_gradients,
         dpo_metrics,
+        recomputation,
         adapter_round_trip,
         folder_round_trip
     ]

@@ -1,12 +1,12 @@
-use burn::{
-    module::Module,
-    tensor::{Bool, Tensor},
-};
+use burn::{module::Module, tensor::Tensor};
 
 use super::{
     GemmaConfig, Linear, Pass, RmsNorm, TensorSource, Variant, cache::KvCache, rope::RopeTable,
 };
-use crate::{Result, kernels};
+use crate::{
+    Result,
+    kernels::{self, Visibility},
+};
 
 /// Grouped-query attention with RoPE; query heads share key/value heads.
 #[derive(Module, Debug)]
@@ -40,8 +40,7 @@ struct Shape {
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) rope: RopeTable,
-    /// True where a query may not look, `[batch or 1, 1, queries, keys]`.
-    pub(super) mask: Tensor<4, Bool>,
+    pub(super) visibility: Visibility,
 }
 
 impl Attention {
@@ -104,7 +103,7 @@ impl Attention {
             Some((layer, cache)) => cache.append(layer, [k, v]),
             None => [k, v],
         };
-        let out = kernels::attention(q, k, v, context.mask.clone(), scale, softcap);
+        let out = kernels::attention(q, k, v, &context.visibility, scale, softcap);
         let out = out.swap_dims(1, 2).reshape([batch * tokens, heads * head_dim]);
         self.o_proj.forward(out, pass).reshape([batch, tokens, hidden])
     }

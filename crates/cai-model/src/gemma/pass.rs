@@ -1,14 +1,13 @@
 use cai_data::seed::Seed;
 
-/// How one forward pass over a batch is to be done. The default is evaluation: nothing random,
-/// nothing recomputed.
+/// How one forward pass is run. The default is that of inference.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pass {
-    /// Where dropout masks and noise come from; `None` switches them off. Masks depend on this and
-    /// on the projection's name alone, so that a layer computed twice sees the same mask.
+    /// Where a training pass draws its random numbers from. Each draw derives its own seed by name
+    /// (layer, projection), so that a layer that is run again sees the same numbers.
     pub seed: Option<Seed>,
-    /// Whether the backward pass computes each layer again and does not keep its activations.
+    /// Keep only the input of each layer and run the layers again in the backward pass.
     pub recompute: bool,
-    /// Strength of the noise on embeddings (NEFTune, arXiv 2310.05914); 0 switches it off.
+    /// Strength of the noise on embeddings (NEFTune, arXiv 2310.05914); 0 means none.
     pub neftune_alpha: f64,
 }

@@ -158,8 +158,7 @@ impl LoraAdapter {
 
 /// The base alone on `x` in f32, whatever type it computes in.
 fn project_wide(linear: &Linear, x: Tensor<2>) -> Tensor<2> {
-    let dtype = linear.dense_weight().dtype();
-    linear.project(x.cast(dtype)).cast(DType::F32)
+    linear.project(x.cast(linear.weight.dtype())).cast(DType::F32)
 }
 
 /// The end of the name of DoRA's magnitude in PEFT's files.

@@ -90,7 +90,7 @@ pub fn load_adapter(
         }
         _ => {}
     }
-    let device = gemma.head().inner().device();
+    let device = gemma.head().device();
     let spelling = Spelling::new(weights.unused());
     let misfit = |e: Error| fail(format!("does not fit this base: {e}"));
     let mut count = 0;
@@ -116,7 +116,13 @@ pub fn load_adapter(
         linear.lora = Some(lora.frozen(linear));
         count += 1;
     }
-    match weights.unused().first() {
+    let left = weights.unused();
+    let (vision, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|n| Spelling::is_vision(n));
+    if !vision.is_empty() {
+        let (count, path) = (vision.len(), dir.display());
+        tracing::info!("{path}: {count} tensors for images are left out");
+    }
+    match left.first() {
         Some(name) => Err(fail(format!(
             "tensor '{name}' has no place in this base model with these settings"
         ))),

@@ -5,7 +5,7 @@ use super::{dora::tiles, projections};
 use crate::{
     Result,
     batch::TokenBatch,
-    gemma::{Gemma, Linear, Pass, param},
+    gemma::{Gemma, Linear, Pass, Weight},
     model::LanguageModel,
 };
 
@@ -34,7 +34,7 @@ pub fn merge_adapter(mut gemma: Gemma) -> (Gemma, WeightChange) {
             change.entries += merged.shape().num_elements();
             total += sum;
             linear.lora = None;
-            linear.weight = param(&format!("{name}.weight"), merged);
+            linear.weight = Weight::dense(&format!("{name}.weight"), merged);
         }
     }
     change.mean = total / change.entries.max(1) as f64;

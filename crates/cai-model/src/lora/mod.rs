@@ -56,7 +56,7 @@ fn of_layer(i: usize, layer: &mut DecoderLayer) -> [(String, &mut Linear); 7] {
 /// [`crate::Error::Input`] when no projection is targeted.
 pub fn add_adapter(mut gemma: Gemma, config: &LoraConfig, seed: Seed) -> Result<Gemma> {
     config.check()?;
-    let device = gemma.head().inner().device();
+    let device = gemma.head().device();
     let mut count = 0;
     for (name, linear) in projections(&mut gemma) {
         linear.lora = None;

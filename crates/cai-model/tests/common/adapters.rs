@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use cai_data::seed::Seed;
 use cai_model::{
     checkpoint::write_safetensors,
+    gemma::Pass,
     lora::{largest_change, merge_adapter, prompt_logits, train_adapter},
     model::LanguageModel,
 };
@@ -49,7 +50,7 @@ pub fn logits(name: &str) -> f64 {
 /// Loss, and its gradient with respect to all that is trained.
 pub fn gradients(name: &str) -> f64 {
     let adapter = Adapter::read(name);
-    let step = training::sft(&adapter.model(), &adapter.base.sft_examples());
+    let step = training::sft(&adapter.model(), &adapter.base.sft_examples(), &Pass::default());
     within("loss", (step.loss - adapter.own.tensor("loss").values[0]).abs(), LOSS);
     compare_gradients(adapter.own.tensors_under("grad."), &step)
 }
@@ -125,7 +126,7 @@ pub fn save_all(out: &Path) {
         let mut model = adapter.base.base().add_adapter(&config, Seed(5)).unwrap();
         let examples = adapter.base.sft_examples();
         let losses = (0..20).map(|_| {
-            let step = training::sft(&model, &examples);
+            let step = training::sft(&model, &examples, &Pass::default());
             model.gemma = training::descend(model.gemma.clone(), &step, 0.2);
             step.loss
         });

@@ -191,7 +191,7 @@ pub fn sft_loss(reference: &Reference) -> f64 {
 
 /// Gradients of TRL's SFT loss with respect to the adapter.
 pub fn sft_gradients(reference: &Reference) -> f64 {
-    let step = training::sft(&reference.adapted(), &reference.sft_examples());
+    let step = training::sft(&reference.adapted(), &reference.sft_examples(), &Pass::default());
     let theirs = reference.json["sft"]["loss_adapter"].as_f64().unwrap();
     within("SFT loss in training", (step.loss - theirs).abs(), LOSS);
     compare_gradients(reference.tensors_under("sft.grad."), &step)
@@ -221,18 +221,37 @@ pub fn completion_logps(reference: &Reference) -> f64 {
 /// TRL's DPO sigmoid loss; reference log-probabilities are our own, with the adapter off.
 pub fn dpo_loss(reference: &Reference) -> f64 {
     let theirs = reference.json["dpo"]["losses"]["sigmoid"]["mean"].as_f64().unwrap();
-    within("DPO loss", (dpo_step(reference).loss - theirs).abs(), LOSS)
+    within("DPO loss", (dpo_step(reference, &Pass::default()).loss - theirs).abs(), LOSS)
 }
 
 /// Gradients of TRL's DPO loss with respect to the adapter.
 pub fn dpo_gradients(reference: &Reference) -> f64 {
-    compare_gradients(reference.tensors_under("dpo.grad."), &dpo_step(reference))
+    compare_gradients(reference.tensors_under("dpo.grad."), &dpo_step(reference, &Pass::default()))
+}
+
+/// With the layers run again in the backward pass, losses and gradients stay the same.
+pub fn recomputation(reference: &Reference) -> f64 {
+    let (once, again) = (Pass::default(), Pass { recompute: true, ..Pass::default() });
+    let sft = |pass| training::sft(&reference.adapted(), &reference.sft_examples(), pass);
+    let dpo = |pass| dpo_step(reference, pass);
+    let mut largest = 0.0f64;
+    for (kept, recomputed) in [(sft(&once), sft(&again)), (dpo(&once), dpo(&again))] {
+        within("loss", (kept.loss - recomputed.loss).abs(), 1e-6);
+        assert!(kept.grads.keys().eq(recomputed.grads.keys()), "gradients of other tensors");
+        for (name, kept) in &kept.grads {
+            let scale = kept.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+            let difference = largest_difference(kept, &recomputed.grads[name]) / scale;
+            largest = largest.max(within(&format!("gradient of {name}"), difference, 1e-5));
+        }
+    }
+    compare_gradients(reference.tensors_under("dpo.grad."), &dpo(&again));
+    largest
 }
 
 /// What TRL logs beside the loss: entropy and accuracy of the chosen tokens, mean logits of both.
 pub fn dpo_metrics(reference: &Reference) -> f64 {
     let metrics = &reference.json["dpo"]["metrics"];
-    let scored = dpo_step(reference).scored;
+    let scored = dpo_step(reference, &Pass::default()).scored;
     let examples = reference.dpo_examples();
     let count = |e: &cai_model::tokenizer::Example| e.trained.iter().filter(|&&t| t).count();
     let chosen: usize = examples[..examples.len() / 2].iter().map(count).sum();
@@ -251,12 +270,12 @@ pub fn dpo_metrics(reference: &Reference) -> f64 {
     ours.iter().map(off).fold(0.0, f64::max)
 }
 
-fn dpo_step(reference: &Reference) -> training::Step {
+fn dpo_step(reference: &Reference, pass: &Pass) -> training::Step {
     let examples = reference.dpo_examples();
     let scores = score(&reference.base(), &examples, examples.len(), &mut |_| {}).unwrap();
     let base: Vec<f64> = scores.iter().map(|s| s.logprob).collect();
     let beta = reference.json["dpo"]["beta"].as_f64().unwrap();
-    training::dpo(&reference.adapted(), &examples, &base, beta)
+    training::dpo(&reference.adapted(), &examples, &base, beta, pass)
 }
 
 /// The largest difference relative to the largest entry of the same tensor.

@@ -52,7 +52,7 @@ fn cpu() -> Device {
 
 fn read(dir: &Path) -> Gemma {
     let config = GemmaConfig::read(dir).unwrap();
-    load_gemma(dir, &config, DType::F32, &cpu()).unwrap()
+    load_gemma(dir, &config, DType::F32, None, &cpu()).unwrap()
 }
 
 fn right(dir: &Path, gemma: &Gemma) -> f64 {
