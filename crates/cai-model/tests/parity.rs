@@ -68,7 +68,7 @@ macro_rules! adapters {
 
 adapters!(
     [rslora, dora, patterns, everything],
-    [logits, gradients, round_trip, parameters, merged, trained_further]
+    [logits, gradients, round_trip, parameters, merged, trained_further, recomputed]
 );
 
 #[test]

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     checks::{LOGITS, LOSS, compare_gradients, right_padded, within},
     fixture,
-    reference::{Reference, read_safetensors},
+    reference::{Reference, largest_difference, read_safetensors},
     training,
 };
 
@@ -114,6 +114,25 @@ pub fn trained_further(name: &str) -> f64 {
     let frozen = adapter.model();
     let trainable = LanguageModel { gemma: train_adapter(frozen.gemma.clone()), ..frozen };
     within("logits of the trainable adapter", adapter.difference(&trainable), LOGITS)
+}
+
+/// Layers that are run again in the backward pass see the same magnitudes and dropout masks.
+pub fn recomputed(name: &str) -> f64 {
+    let adapter = Adapter::read(name);
+    let examples = adapter.base.sft_examples();
+    let step = |recompute| {
+        let pass = Pass { seed: Some(Seed(9)), recompute, ..Pass::default() };
+        training::sft(&adapter.model(), &examples, &pass)
+    };
+    let (once, again) = (step(false), step(true));
+    // Off the autodiff device sums are rounded in another order.
+    within("loss of recomputed layers", (once.loss - again.loss).abs(), 1e-5);
+    let largest = |grad: &[f64]| grad.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+    let difference = |(name, grad): (&String, &Vec<f64>)| {
+        largest_difference(grad, &again.grads[name]) / largest(grad)
+    };
+    let difference = once.grads.iter().map(difference).fold(0.0, f64::max);
+    within("gradients of recomputed layers", difference, 1e-4)
 }
 
 /// Trains an adapter with the settings of each of PEFT's, and saves it in `out/NAME` with its logits
