@@ -1,19 +1,19 @@
 use burn::{
-    module::{Module, Param},
-    tensor::{Bool, DType, Device, Int, Tensor, TensorData},
+    module::Module,
+    tensor::{DType, Device, Int, Tensor},
 };
 
 use super::{
-    DecoderLayer, GemmaConfig, LayerKind, Linear, RmsNorm, TensorSource, attention::Context,
-    cache::KvCache, param, rope::RopeTable,
+    DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, Replay, RmsNorm, TensorSource, Weight,
+    attention::Context, cache::KvCache, rope::RopeTable,
 };
-use crate::{Result, batch::TokenBatch};
+use crate::{Result, batch::TokenBatch, kernels::Visibility};
 
 /// Token embedding, `[vocabulary, hidden]`.
 #[derive(Module, Debug)]
 pub struct Embedding {
     /// One row per token.
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight,
 }
 
 /// The decoder without its head.
@@ -48,7 +48,7 @@ impl Gemma {
     pub fn load(config: &GemmaConfig, source: &mut impl TensorSource) -> Result<Self> {
         let table = [config.vocab_size, config.hidden_size];
         let name = "model.embed_tokens.weight";
-        let embed_tokens = Embedding { weight: param(name, source.tensor(name, table)?) };
+        let embed_tokens = Embedding { weight: source.weight(name, table)? };
         let layer = |i| DecoderLayer::load(source, &format!("model.layers.{i}"), config);
         let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
         let norm = RmsNorm::load(source, "model.norm", config.hidden_size, config.rms_norm_eps)?;
@@ -65,14 +65,24 @@ impl Gemma {
         &self.config
     }
 
-    /// Final hidden states of a right-padded batch, `[batch, tokens, hidden]`; those at pads mean
-    /// nothing.
-    ///
-    /// Pads stand behind the text, where the causal mask already hides them.
-    pub fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
-        let width = batch.width();
-        let contexts = self.contexts(&[0], width, width, &batch.ids.device());
-        self.decode(batch.ids.clone(), &contexts, None)
+    /// Final hidden states of a batch, `[batch, tokens, hidden]`; those at pads mean nothing.
+    pub fn hidden(&self, batch: &TokenBatch, pass: &Pass) -> Tensor<3> {
+        self.decode(batch.ids.clone(), &self.batch_contexts(batch), None, pass, &mut |_| {})
+    }
+
+    /// Final hidden states like [`Gemma::hidden`], untracked, and what is needed to run the layers
+    /// again in the backward pass.
+    pub fn hidden_with_replay(&self, batch: &TokenBatch, pass: &Pass) -> (Tensor<3>, Replay) {
+        let contexts = self.batch_contexts(batch);
+        let mut inputs = Vec::with_capacity(self.model.layers.len() + 1);
+        let mut keep = |x: &Tensor<3>| inputs.push(x.clone());
+        let hidden = self.valid().decode(batch.ids.clone(), &contexts, None, pass, &mut keep);
+        (hidden, Replay { gemma: self.clone(), contexts, inputs, pass: *pass })
+    }
+
+    fn batch_contexts(&self, batch: &TokenBatch) -> Kinds {
+        let visible = |window| Visibility::segments(&batch.segments, batch.width(), window);
+        self.contexts(batch.positions(), visible, &batch.ids.device())
     }
 
     /// Hidden states of the next tokens of some rows of `cache`, `[rows, tokens, hidden]`, which are
@@ -93,13 +103,11 @@ impl Gemma {
         cache: &mut KvCache,
     ) -> Result<Tensor<3>> {
         let ([_, tokens], device) = (ids.dims(), ids.device());
-        let mut starts = cache.begin(rows, counts, tokens, &device)?;
-        let keys = starts.iter().max().map_or(0, |start| start + tokens);
-        if starts.iter().all(|&start| start == starts[0]) {
-            starts.truncate(1);
-        }
-        let contexts = self.contexts(&starts, tokens, keys, &device);
-        let hidden = self.decode(ids, &contexts, Some(cache));
+        let starts = cache.begin(rows, counts, tokens, &device)?;
+        let positions = starts.iter().map(|&start| (start..start + tokens).collect()).collect();
+        let visible = |window| Visibility::continued(&starts, tokens, window);
+        let contexts = self.contexts(positions, visible, &device);
+        let hidden = self.decode(ids, &contexts, Some(cache), &Pass::default(), &mut |_| {});
         cache.end(rows, counts);
         Ok(hidden)
     }
@@ -107,86 +115,105 @@ impl Gemma {
     /// Logits of hidden states `[rows, hidden]`: `[rows, vocabulary]`, soft-capped where the model
     /// does so.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = hidden.matmul(self.head().transpose()).cast(DType::F32);
+        let logits = self.head().project(hidden).cast(DType::F32);
         match self.config.final_logit_softcapping {
             Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
             None => logits,
         }
     }
 
+    /// Every matrix: embedding, projections layer by layer, and the head if it is one of its own.
+    pub fn weights(&self) -> Vec<&Weight> {
+        let projections = self.model.layers.iter().flat_map(|layer| {
+            let (attention, mlp) = (&layer.self_attn, &layer.mlp);
+            [
+                &attention.q_proj,
+                &attention.k_proj,
+                &attention.v_proj,
+                &attention.o_proj,
+                &mlp.gate_proj,
+                &mlp.up_proj,
+                &mlp.down_proj,
+            ]
+        });
+        let linears = projections.chain(&self.lm_head).map(|linear| &linear.weight);
+        std::iter::once(&self.model.embed_tokens.weight).chain(linears).collect()
+    }
+
     /// The head's weight, `[vocabulary, hidden]`.
-    pub fn head(&self) -> Tensor<2> {
+    pub fn head(&self) -> &Weight {
         match &self.lm_head {
-            Some(head) => head.weight.val(),
-            None => self.model.embed_tokens.weight.val(),
+            Some(head) => &head.weight,
+            None => &self.model.embed_tokens.weight,
         }
     }
 
+    /// `on_input` sees the input of each layer and of the final norm.
     fn decode(
         &self,
         ids: Tensor<2, Int>,
         contexts: &Kinds,
         mut cache: Option<&mut KvCache>,
+        pass: &Pass,
+        on_input: &mut dyn FnMut(&Tensor<3>),
     ) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let hidden = self.config.hidden_size;
-        let table = self.model.embed_tokens.weight.val();
+        let table = &self.model.embed_tokens.weight;
         // Hugging Face rounds √hidden to the embedding's dtype; f32 keeps it whole.
         let scale = (hidden as f64).sqrt();
-        let x = table.select(0, ids.reshape([batch * tokens])).mul_scalar(scale);
+        let x = table.select(ids.reshape([batch * tokens])).mul_scalar(scale);
         let mut x = x.reshape([batch, tokens, hidden]);
         for (i, layer) in self.model.layers.iter().enumerate() {
-            let context = match self.config.layer_kinds[i] {
-                LayerKind::Full => &contexts.full,
-                LayerKind::Sliding => &contexts.sliding,
-            };
+            on_input(&x);
             let cache = cache.as_mut().map(|cache| (i, &mut **cache));
-            x = match context {
-                Some(context) => layer.forward(x, context, cache),
+            x = match contexts.of(self, i) {
+                Some(context) => layer.forward(x, context, cache, pass),
                 None => x,
             };
         }
+        on_input(&x);
         self.model.norm.forward(x)
     }
 
-    /// RoPE table and mask of each kind of layer that the model has, for `tokens` queries in each
-    /// row, which begin at position `starts[row]` (one for all rows if they are the same), and keys
-    /// at positions `0..keys`.
-    fn contexts(&self, starts: &[usize], tokens: usize, keys: usize, device: &Device) -> Kinds {
-        let positions: Vec<Vec<usize>> =
-            starts.iter().map(|&start| (start..start + tokens).collect()).collect();
+    /// RoPE table and visible keys of each kind of layer that the model has. `positions` are those
+    /// of each row's tokens, `visible` makes the visibility for a window.
+    fn contexts(
+        &self,
+        mut positions: Vec<Vec<usize>>,
+        visible: impl Fn(Option<usize>) -> Visibility,
+        device: &Device,
+    ) -> Kinds {
+        if positions.iter().all(|row| *row == positions[0]) {
+            positions.truncate(1);
+        }
         let context = |kind: LayerKind| {
             let (rope, window) = match kind {
-                LayerKind::Full => (self.config.rope, usize::MAX),
-                LayerKind::Sliding => (self.config.local_rope, self.config.sliding_window),
+                LayerKind::Full => (self.config.rope, None),
+                LayerKind::Sliding => (self.config.local_rope, Some(self.config.sliding_window)),
             };
             self.config.layer_kinds.contains(&kind).then(|| Context {
                 rope: RopeTable::new(rope, self.config.head_dim, &positions, device),
-                mask: causal_mask(&positions, keys, window, device),
+                visibility: visible(window),
             })
         };
         Kinds { full: context(LayerKind::Full), sliding: context(LayerKind::Sliding) }
     }
 }
 
-/// True where a query may not look, `[rows, 1, queries, keys]`: it sees the key at its own position
-/// and those before it, `window` in all.
-fn causal_mask(
-    positions: &[Vec<usize>],
-    keys: usize,
-    window: usize,
-    device: &Device,
-) -> Tensor<4, Bool> {
-    let (rows, queries) = (positions.len(), positions.first().map_or(0, Vec::len));
-    let mut hidden = vec![true; rows * queries * keys];
-    for (hidden, &position) in hidden.chunks_mut(keys.max(1)).zip(positions.iter().flatten()) {
-        hidden[(position + 1).saturating_sub(window)..=position].fill(false);
-    }
-    Tensor::from_bool(TensorData::new(hidden, [rows, 1, queries, keys]), device)
-}
-
 /// What the layers of each kind share in one forward pass.
-struct Kinds {
+#[derive(Clone)]
+pub(super) struct Kinds {
     full: Option<Context>,
     sliding: Option<Context>,
+}
+
+impl Kinds {
+    /// That of layer `i`.
+    pub(super) fn of(&self, gemma: &Gemma, i: usize) -> Option<&Context> {
+        match gemma.config.layer_kinds[i] {
+            LayerKind::Full => self.full.as_ref(),
+            LayerKind::Sliding => self.sliding.as_ref(),
+        }
+    }
 }
