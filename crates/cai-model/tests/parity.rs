@@ -36,6 +36,7 @@ parity!(
         tokenizer,
         hub_config,
         right_padded_logits,
+        left_padded_logits,
         cached_logits,
         adapter_logits,
         greedy_tokens,

@@ -35,7 +35,7 @@ pub struct GenerateArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Merge the adapter into the weights first: faster, with other last digits.
-    #[arg(long, requires = "adapter")]
+    #[arg(long, requires = "adapter", conflicts_with = "quantize")]
     merge_adapter: bool,
     /// A prompt: one user turn.
     #[arg(long, conflicts_with = "input", required_unless_present = "input")]

@@ -39,7 +39,7 @@ enum Read {
     /// The first slots of rows that follow each other.
     Rows(Range<usize>, usize),
     /// The first slots of these rows.
-    Selected(Tensor<1, Int>, usize),
+    Selected(Vec<i64>, usize),
 }
 
 impl KvCache {
@@ -142,8 +142,7 @@ impl KvCache {
         } else if rows.windows(2).all(|pair| pair[0] + 1 == pair[1]) {
             Read::Rows(rows[0]..rows[0] + rows.len(), keys)
         } else {
-            let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-            Read::Selected(Tensor::from_data(rows.as_slice(), device), keys)
+            Read::Selected(rows.iter().map(|&row| row as i64).collect(), keys)
         };
         let count = slots.len();
         let slots = Tensor::from_data(TensorData::new(slots, [count]), device);
@@ -187,7 +186,10 @@ impl KvCache {
         let seen = match read {
             Read::New => buffer.clone(),
             Read::Rows(rows, keys) => of(rows.clone(), *keys),
-            Read::Selected(rows, keys) => of(0..all, *keys).select(0, rows.clone()),
+            Read::Selected(rows, keys) => {
+                let rows = Tensor::from_data(rows.as_slice(), &buffer.device());
+                of(0..all, *keys).select(0, rows)
+            }
         };
         seen.swap_dims(1, 2)
     }

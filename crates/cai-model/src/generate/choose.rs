@@ -213,7 +213,7 @@ mod tests {
         let logits: Vec<f32> =
             (0..5000).map(|i| if i % 2 == 0 { 2f32.ln() } else { 0.0 }).collect();
         let sampling = SamplingConfig { top_p: Some(0.6), ..Default::default() };
-        let weight = |id: &u32| if id % 2 == 0 { 1.0 } else { 0.5 };
+        let weight = |id: &u32| if id.is_multiple_of(2) { 1.0 } else { 0.5 };
         let kept = filtered(&logits, &sampling, weight);
         assert_eq!(kept, (0..2250).map(|i| 2 * i).collect::<Vec<_>>());
     }

@@ -80,6 +80,19 @@ pub fn right_padded(reference: &Reference, model: &LanguageModel, theirs: &Array
     compare_logits(reference, model, hidden, "right", theirs)
 }
 
+/// Logits of the left-padded batch.
+pub fn left_padded_logits(reference: &Reference) -> f64 {
+    let model = reference.base();
+    let rows = reference.sequences("left");
+    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+    let batch = TokenBatch::left(&rows, model.tokenizer.pad(), &model.device);
+    let hidden = model.gemma.hidden(&batch, &Pass::default());
+    // The side of the pads does not change a token's logits.
+    let theirs = reference.tensor("right.logits");
+    let difference = compare_logits(reference, &model, hidden, "left", theirs);
+    within("left-padded logits", difference, LOGITS)
+}
+
 /// Logits through the cache, as in generation: each row is read in two parts, shorter and longer ones
 /// side by side.
 pub fn cached_logits(reference: &Reference) -> f64 {
