@@ -5,7 +5,8 @@
 //! cargo run -p cai-benches --example full_size -- --model /somewhere/gemma-2b --quantize 8
 //! ```
 //!
-//! Memory is anonymous memory: what the process allocated, without pages that mirror a file. The peak
+//! Wall time means little beside other programs; CPU time is that of all threads together. Memory is
+//! anonymous memory: what the process allocated, without pages that mirror a file. The peak
 //! of each part includes the weights. Linux only.
 
 use std::{path::PathBuf, time::Instant};
@@ -14,7 +15,7 @@ use anyhow::Result;
 use burn::module::Module;
 use cai_benches::{
     SEED, examples,
-    memory::{AnonymousPeak, status},
+    memory::{AnonymousPeak, cpu_seconds, status},
     pairs, prompts,
 };
 use cai_model::{
@@ -113,11 +114,13 @@ fn step(model: &LanguageModel, objective: &impl Objective<Gemma>) -> Result<()> 
 }
 
 fn measure<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let (watch, start) = (AnonymousPeak::start()?, Instant::now());
+    let (watch, start, before) = (AnonymousPeak::start()?, Instant::now(), cpu_seconds()?);
     let result = work()?;
-    let (seconds, peak) = (start.elapsed().as_secs_f64(), watch.finish());
-    let (peak, now) = (gib(peak), gib(status("RssAnon")?));
-    println!("{name}: {seconds:.1} s, peak {peak:.2} GiB, afterwards {now:.2} GiB");
+    let (seconds, peak) = (start.elapsed().as_secs_f64(), gib(watch.finish()));
+    let (cpu, now) = (cpu_seconds()? - before, gib(status("RssAnon")?));
+    println!(
+        "{name}: {seconds:.1} s (CPU {cpu:.1} s), peak {peak:.2} GiB, afterwards {now:.2} GiB"
+    );
     Ok(result)
 }
 
