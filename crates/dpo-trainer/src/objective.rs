@@ -27,7 +27,7 @@ pub struct DpoObjective<'a> {
     pub loss_type: LossType,
     /// How closely the policy is held to the reference.
     pub beta: f64,
-    /// How training passes are run; the loop gives the seed.
+    /// How training passes are run: without a seed, since dropout is off, as in TRL.
     pub pass: Pass,
 }
 
@@ -51,10 +51,9 @@ impl Objective<Gemma> for DpoObjective<'_> {
         items.len() as f64
     }
 
-    fn loss(&self, model: &Gemma, items: &[usize], seed: Seed) -> Result<StepLoss, ObjectiveError> {
+    fn loss(&self, model: &Gemma, items: &[usize], _: Seed) -> Result<StepLoss, ObjectiveError> {
         let pairs: Vec<&Pair> = items.iter().map(|&i| &self.train[i]).collect();
-        let pass = Pass { seed: Some(seed), ..self.pass };
-        let forward = Forward::run(model, &pairs, self.pad, Some(&pass));
+        let forward = Forward::run(model, &pairs, self.pad, Some(&self.pass));
         let mut weights = vec![0.0; forward.tokens.logps.len()];
         let mut metrics = Metrics::new();
         let mut loss = 0.0;
@@ -124,6 +123,7 @@ impl Forward {
     pub(crate) fn run(gemma: &Gemma, pairs: &[&Pair], pad: u32, training: Option<&Pass>) -> Self {
         let chosen = pairs.iter().map(|pair| &pair.chosen);
         let examples: Vec<&Example> = chosen.chain(pairs.iter().map(|p| &p.rejected)).collect();
+        // As in TRL, dropout is off: policy and reference see the same network.
         let inference = Pass::default();
         let trained = trained_hidden(gemma, &examples, pad, training.unwrap_or(&inference));
         let tokens = score_tokens(gemma, &trained, training.is_some());

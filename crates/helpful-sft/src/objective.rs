@@ -52,7 +52,7 @@ impl Objective<Gemma> for SftObjective<'_> {
     fn loss(&self, model: &Gemma, items: &[usize], seed: Seed) -> Result<StepLoss, ObjectiveError> {
         let examples: Vec<&Example> = items.iter().map(|&i| &self.train[i]).collect();
         let tokens = examples.iter().map(|e| e.ids.len()).sum();
-        let pass = Pass { seed: Some(seed), ..self.pass };
+        let pass = Pass { seed: Some(seed.derive("dropout")), ..self.pass };
         let trained = trained_hidden(model, &examples, self.pad, &pass);
         if self.mode == Mode::Full {
             let surrogate = full_cross_entropy(model, trained);

@@ -7,7 +7,7 @@ use burn::{
     tensor::{DType, Device, Tensor},
 };
 
-use super::{LazyTensor, WeightFiles, file_dtype, write_model};
+use super::{LazyTensor, Spelling, WeightFiles, file_dtype, write_model};
 use crate::{
     Error, Result,
     gemma::{Gemma, GemmaConfig, TensorSource, Weight},
@@ -26,9 +26,10 @@ const COMPANIONS: [&str; 5] = [
     "special_tokens_map.json",
 ];
 
-/// Loads the weights of a folder as `dtype` onto `device`, or its matrices in `bits`: every tensor of
-/// the model is filled exactly once. Tensors of the file that the model has no place for are an error, except an
-/// `lm_head.weight` beside a tied head, which repeats the embedding.
+/// Loads the weights of a folder as `dtype` onto `device`, or its matrices in `bits`: every tensor
+/// of the model is filled exactly once. Tensors of the file that the model has no place for are an
+/// error, except an `lm_head.weight` beside a tied head, which repeats the embedding, and the part
+/// of a Gemma 3 that sees images, which is logged.
 ///
 /// # Errors
 ///
@@ -41,10 +42,17 @@ pub fn load_gemma(
     device: &Device,
 ) -> Result<Gemma> {
     let files = WeightFiles::open(dir)?;
-    let mut source = Folder { files, dtype, bits, device: device.clone() };
+    let spelling = Spelling::new(files.unused());
+    let head = spelling.of("lm_head.weight");
+    let mut source = Folder { files, spelling, dtype, bits, device: device.clone() };
     let gemma = Gemma::load(config, &mut source)?;
-    let left: Vec<_> = source.files.unused();
-    let left: Vec<_> = left.into_iter().filter(|name| *name != "lm_head.weight").collect();
+    let left = source.files.unused().into_iter().filter(|name| *name != head);
+    let (vision, left): (Vec<_>, Vec<_>) = left.partition(|name| Spelling::is_vision(name));
+    if !vision.is_empty() {
+        let (count, path) = (vision.len(), dir.display());
+        tracing::info!("{path}: {count} tensors for images are left out, the text part is whole");
+        tracing::debug!("left out: {}", vision.join(", "));
+    }
     match left.first() {
         Some(name) => Err(Error::Weights {
             path: dir.into(),
@@ -60,6 +68,7 @@ pub fn load_gemma(
 
 struct Folder {
     files: WeightFiles,
+    spelling: Spelling,
     dtype: DType,
     bits: Option<Bits>,
     device: Device,
@@ -67,7 +76,7 @@ struct Folder {
 
 impl TensorSource for Folder {
     fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
-        self.files.tensor(name, shape, self.dtype, &self.device)
+        self.files.tensor(&self.spelling.of(name), shape, self.dtype, &self.device)
     }
 
     /// Embedding and head stay at 8 bits where the layers have 4: they are the ends through which
@@ -76,7 +85,7 @@ impl TensorSource for Folder {
         let table = ["model.embed_tokens.weight", "lm_head.weight"].contains(&name);
         match self.bits.map(|bits| if table { Bits::Eight } else { bits }) {
             Some(bits) => {
-                let weight = self.files.quantized(name, size, bits)?;
+                let weight = self.files.quantized(&self.spelling.of(name), size, bits)?;
                 Ok(Weight::Quantized(weight, self.device.clone()))
             }
             None => Ok(Weight::dense(name, self.tensor(name, size)?)),

@@ -1,9 +1,9 @@
 use burn::{module::Module, tensor::Tensor};
 
-use super::{TensorSource, Weight};
+use super::{Pass, TensorSource, Weight};
 use crate::{Result, lora::LoraAdapter};
 
-/// A projection without bias, and its adapter if it has one: `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`.
+/// A projection without bias, and its adapter if it has one.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[out, in]`, as Hugging Face stores it.
@@ -21,12 +21,11 @@ impl Linear {
         Ok(Self { weight: source.weight(&format!("{name}.weight"), size)?, lora: None })
     }
 
-    /// `[rows, in]` to `[rows, out]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let base = self.project(x.clone());
+    /// `[rows, in]` to `[rows, out]`, with the adapter's update.
+    pub fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
         match &self.lora {
-            Some(lora) => base + lora.forward(x),
-            None => base,
+            Some(lora) => lora.forward(x, |x| self.project(x), pass),
+            None => self.project(x),
         }
     }
 

@@ -5,7 +5,7 @@ use burn::{
         Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
         Param,
     },
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{DType, Device, Int, Tensor, TensorData},
 };
 
 use super::param;
@@ -39,6 +39,14 @@ impl Weight {
         match self {
             Self::Dense(weight) => weight.val().inner().device(),
             Self::Quantized(_, device) => device.clone(),
+        }
+    }
+
+    /// What products with it are computed in.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Dense(weight) => weight.dtype(),
+            Self::Quantized(..) => DType::F32,
         }
     }
 

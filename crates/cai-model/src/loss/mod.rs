@@ -11,7 +11,7 @@ use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation:
 
 use crate::{
     Result,
-    batch::TokenBatch,
+    batch::{Segment, TokenBatch},
     gemma::{Gemma, Pass, Replay},
     tokenizer::Example,
 };
@@ -25,7 +25,7 @@ pub struct Trained {
     pub hidden: Tensor<2>,
     /// The tokens themselves.
     pub targets: Vec<u32>,
-    /// Which of them belong to each row of the batch.
+    /// Which of them belong to each example.
     pub rows: Vec<Range<usize>>,
     /// How to get gradients if the layers are run again for them.
     pub replay: Option<TrainedReplay>,
@@ -57,21 +57,102 @@ impl TrainedReplay {
 /// Tracked if the model has parameters on an autodiff device; with `pass.recompute` untracked, and
 /// gradients come from running the layers again.
 pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pass) -> Trained {
+    let rows: Vec<PackedRow> =
+        examples.iter().map(|example| PackedRow::new(&[&[example]])).collect();
+    run(gemma, &rows, pad, pass)
+}
+
+/// The same for rows of several groups of examples each; the result's `rows` are one per example,
+/// row by row, group by group.
+///
+/// Examples of one group that begin with the same tokens, as the two sides of a preference pair
+/// do, share them: these are computed once. Other than that no example sees another. A group of one
+/// example is that example alone; several groups in a row are packing.
+pub fn packed_hidden(gemma: &Gemma, rows: &[Vec<&[&Example]>], pad: u32, pass: &Pass) -> Trained {
+    let rows: Vec<PackedRow> = rows.iter().map(|groups| PackedRow::new(groups)).collect();
+    run(gemma, &rows, pad, pass)
+}
+
+/// One row under construction: its tokens, and where those of each example stand.
+struct PackedRow<'a> {
+    ids: Vec<u32>,
+    segments: Vec<Segment>,
+    examples: Vec<Placed<'a>>,
+}
+
+/// An example of which the first `shared` tokens stand from slot `start`, the others from `own`.
+struct Placed<'a> {
+    example: &'a Example,
+    start: usize,
+    shared: usize,
+    own: usize,
+}
+
+impl Placed<'_> {
+    fn slot(&self, token: usize) -> usize {
+        match token < self.shared {
+            true => self.start + token,
+            false => self.own + token - self.shared,
+        }
+    }
+}
+
+impl<'a> PackedRow<'a> {
+    fn new(groups: &[&[&'a Example]]) -> Self {
+        let mut row = Self { ids: Vec::new(), segments: Vec::new(), examples: Vec::new() };
+        for group in groups {
+            row.add(group);
+        }
+        row
+    }
+
+    fn add(&mut self, group: &[&'a Example]) {
+        let shared = match group {
+            [first, others @ ..] if !others.is_empty() => {
+                let common = |other: &&Example| {
+                    first.ids.iter().zip(&other.ids).take_while(|(a, b)| a == b).count()
+                };
+                others.iter().map(common).min().unwrap_or(0)
+            }
+            _ => 0,
+        };
+        let start = self.ids.len();
+        let parent = (shared > 0).then(|| self.segment(&group[0].ids[..shared], None));
+        for example in group {
+            let own = self.ids.len();
+            self.segment(&example.ids[shared..], parent);
+            self.examples.push(Placed { example, start, shared, own });
+        }
+    }
+
+    /// Adds a segment and returns its number.
+    fn segment(&mut self, ids: &[u32], parent: Option<usize>) -> usize {
+        self.segments.push(Segment { start: self.ids.len(), len: ids.len(), parent });
+        self.ids.extend(ids);
+        self.segments.len() - 1
+    }
+}
+
+fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32, pass: &Pass) -> Trained {
     let device = gemma.head().device();
-    let ids: Vec<&[u32]> = examples.iter().map(|e| e.ids.as_slice()).collect();
-    let batch = TokenBatch::right(&ids, pad, &device);
+    let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
+    let segments = rows.iter().map(|row| row.segments.clone()).collect();
+    let batch = TokenBatch { segments, ..TokenBatch::right(&ids, pad, &device) };
     let width = batch.width();
     let mut index = Vec::new();
     let mut targets = Vec::new();
-    let mut rows = Vec::with_capacity(examples.len());
-    for (row, example) in examples.iter().enumerate() {
-        let start = targets.len();
-        // The first token has no token before it that could predict it.
-        for t in (1..example.ids.len()).filter(|&t| example.trained[t]) {
-            index.push((row * width + t - 1) as i64);
-            targets.push(example.ids[t]);
+    let mut ranges = Vec::new();
+    for (r, row) in rows.iter().enumerate() {
+        for placed in &row.examples {
+            let begin = targets.len();
+            let Example { ids, trained } = placed.example;
+            // The first token has no token before it that could predict it.
+            for t in (1..ids.len()).filter(|&t| trained[t]) {
+                index.push((r * width + placed.slot(t - 1)) as i64);
+                targets.push(ids[t]);
+            }
+            ranges.push(begin..targets.len());
         }
-        rows.push(start..targets.len());
     }
     let (hidden, replay) = match pass.recompute {
         true => {
@@ -84,7 +165,7 @@ pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pas
     let index = Tensor::<1, Int>::from_data(index.as_slice(), &device);
     let hidden = hidden.reshape([batch * width, size]).select(0, index.clone());
     let replay = replay.map(|replay| TrainedReplay { replay, index, shape });
-    Trained { hidden, targets, rows, replay }
+    Trained { hidden, targets, rows: ranges, replay }
 }
 
 /// Log-probabilities of trained tokens and what is known from the same pass.
