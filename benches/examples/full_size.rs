@@ -57,14 +57,9 @@ fn main() -> Result<()> {
     let model = measure("load", || {
         Ok(LanguageModel::load_quantized(&args.model, None, args.quantize, &device)?)
     })?;
-    let (bytes, count) = model.gemma.weights().iter().fold((0, 0), |(bytes, count), weight| {
-        (bytes + weight.num_bytes(), count + weight.size().iter().product::<usize>())
-    });
-    println!(
-        "matrices {:.2} GiB, {:.4} bytes per weight",
-        gib(bytes as u64),
-        bytes as f64 / count as f64
-    );
+    let bytes: usize = model.gemma.weights().iter().map(|weight| weight.num_bytes()).sum();
+    let per_weight = model.gemma.bytes_per_weight();
+    println!("matrices {:.2} GiB, {per_weight:.4} bytes per weight", gib(bytes as u64));
     let vocabulary = model.config.vocab_size;
     measure(&format!("generate {} tokens", args.generate), || {
         let prompt = prompts(1, 16, vocabulary);
