@@ -5,7 +5,8 @@
 //! cargo run -p cai-benches --example full_size -- --model /somewhere/gemma-2b --quantize 8
 //! ```
 //!
-//! Memory is anonymous memory: what the process allocated, without pages that mirror a file. The peak
+//! Wall time means little beside other programs; CPU time is that of all threads together. Memory is
+//! anonymous memory: what the process allocated, without pages that mirror a file. The peak
 //! of each part includes the weights. Linux only.
 
 use std::{path::PathBuf, time::Instant};
@@ -14,7 +15,7 @@ use anyhow::Result;
 use burn::module::Module;
 use cai_benches::{
     SEED, examples,
-    memory::{AnonymousPeak, status},
+    memory::{AnonymousPeak, cpu_seconds, status},
     pairs, prompts,
 };
 use cai_model::{
@@ -56,14 +57,9 @@ fn main() -> Result<()> {
     let model = measure("load", || {
         Ok(LanguageModel::load_quantized(&args.model, None, args.quantize, &device)?)
     })?;
-    let (bytes, count) = model.gemma.weights().iter().fold((0, 0), |(bytes, count), weight| {
-        (bytes + weight.num_bytes(), count + weight.size().iter().product::<usize>())
-    });
-    println!(
-        "matrices {:.2} GiB, {:.4} bytes per weight",
-        gib(bytes as u64),
-        bytes as f64 / count as f64
-    );
+    let bytes: usize = model.gemma.weights().iter().map(|weight| weight.num_bytes()).sum();
+    let per_weight = model.gemma.bytes_per_weight();
+    println!("matrices {:.2} GiB, {per_weight:.4} bytes per weight", gib(bytes as u64));
     let vocabulary = model.config.vocab_size;
     measure(&format!("generate {} tokens", args.generate), || {
         let prompt = prompts(1, 16, vocabulary);
@@ -113,11 +109,13 @@ fn step(model: &LanguageModel, objective: &impl Objective<Gemma>) -> Result<()> 
 }
 
 fn measure<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let (watch, start) = (AnonymousPeak::start()?, Instant::now());
+    let (watch, start, before) = (AnonymousPeak::start()?, Instant::now(), cpu_seconds()?);
     let result = work()?;
-    let (seconds, peak) = (start.elapsed().as_secs_f64(), watch.finish());
-    let (peak, now) = (gib(peak), gib(status("RssAnon")?));
-    println!("{name}: {seconds:.1} s, peak {peak:.2} GiB, afterwards {now:.2} GiB");
+    let (seconds, peak) = (start.elapsed().as_secs_f64(), gib(watch.finish()));
+    let (cpu, now) = (cpu_seconds()? - before, gib(status("RssAnon")?));
+    println!(
+        "{name}: {seconds:.1} s (CPU {cpu:.1} s), peak {peak:.2} GiB, afterwards {now:.2} GiB"
+    );
     Ok(result)
 }
 

@@ -1,4 +1,4 @@
-//! Memory of this process, as Linux tells it.
+//! Memory and processor time of this process, as Linux tells them.
 
 use std::{
     fs,
@@ -22,6 +22,21 @@ pub fn status(key: &str) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     Ok(number.with_context(|| format!("/proc/self/status has no {key}"))? << 10)
+}
+
+/// Processor time of all threads so far, in seconds.
+///
+/// # Errors
+///
+/// Where there is no /proc/self/stat.
+pub fn cpu_seconds() -> Result<f64> {
+    let text = fs::read_to_string("/proc/self/stat").context("/proc/self/stat")?;
+    // After the name in parentheses, which may hold blanks: state is field 3, utime 14, stime 15.
+    let (_, fields) = text.rsplit_once(')').context("/proc/self/stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    // The kernel counts in hundredths of a second for every program, whatever its own clock.
+    Ok(ticks as f64 / 100.0)
 }
 
 /// Watches the anonymous memory of the process (what it allocated; pages that mirror a file are not

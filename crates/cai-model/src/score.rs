@@ -21,6 +21,40 @@ pub struct CompletionScore {
     pub correct: usize,
 }
 
+/// How the log-probabilities of the same tokens differ between two models.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogprobChange {
+    /// Tokens compared.
+    pub tokens: usize,
+    /// Mean log-probability of a token before.
+    pub before: f64,
+    /// Mean log-probability of a token after.
+    pub after: f64,
+    /// Mean absolute change of a token's log-probability.
+    pub mean_absolute: f64,
+    /// Largest absolute change of a token's log-probability.
+    pub largest: f64,
+}
+
+impl LogprobChange {
+    /// Compares the scores of the same examples, of which at least one has a token.
+    pub fn new(before: &[CompletionScore], after: &[CompletionScore]) -> Self {
+        let tokens = |scores: &[CompletionScore]| -> Vec<f64> {
+            scores.iter().flat_map(|s| s.token_logprobs.iter().map(|&x| x as f64)).collect()
+        };
+        let (before, after) = (tokens(before), tokens(after));
+        let count = before.len();
+        let changes = || before.iter().zip(&after).map(|(before, after)| (after - before).abs());
+        Self {
+            tokens: count,
+            before: before.iter().sum::<f64>() / count as f64,
+            after: after.iter().sum::<f64>() / count as f64,
+            mean_absolute: changes().sum::<f64>() / count as f64,
+            largest: changes().fold(0.0, f64::max),
+        }
+    }
+}
+
 /// Scores the trained tokens of each example, in order, in batches of consecutive examples.
 /// `on_done` hears how many more examples are scored.
 ///

@@ -53,6 +53,17 @@ fn each_line_gets_its_score() {
     assert!(difference.abs() < 1e-3, "a batch changes the score by {difference}");
 }
 
+#[test]
+fn a_quantised_base_is_compared_with_the_stored_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out.jsonl"));
+    write(&input, &[json!({"prompt": "The quick brown fox", "completion": " jumps"})]);
+    let mut command = xtask(["score", "--model", MODEL, "--quantize", "8", "--compare"]);
+    let printed = done(command.arg("--input").arg(&input).arg("--output").arg(&output));
+    assert!(printed.contains("1.0625 bytes per weight, stored 4.0000"), "{printed}");
+    assert!(read(&output)[0]["logprob"].as_f64().unwrap() < 0.0);
+}
+
 /// Answers of a model to a few prompts, as text.
 fn answers(command: &mut Command) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();

@@ -17,14 +17,13 @@ use crate::{
 /// Largest size of a weights file; a larger model is saved in shards.
 pub const SHARD_BYTES: usize = 5_000_000_000;
 
-/// Files of a folder that belong to the tokenizer and generation, copied when a model is saved.
-const COMPANIONS: [&str; 6] = [
+/// Files of a folder that belong to the tokenizer and generation.
+const COMPANIONS: [&str; 5] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
     "generation_config.json",
     "special_tokens_map.json",
-    "README.md",
 ];
 
 /// Loads the weights of a folder as `dtype` onto `device`, or its matrices in `bits`: every tensor
@@ -111,7 +110,13 @@ pub fn save_folder(gemma: &Gemma, origin: Option<&Path>, dtype: DType, dir: &Pat
     gemma.visit(&mut collect);
     write_model(dir, collect.tensors?, SHARD_BYTES)?;
     cai_data::atomic::write_json(&dir.join("config.json"), &gemma.config().raw)?;
-    origin.map_or(Ok(()), |origin| copy_companions(origin, dir))
+    match origin {
+        Some(origin) => {
+            copy_companions(origin, dir)?;
+            copy(origin, dir, "README.md")
+        }
+        None => Ok(()),
+    }
 }
 
 /// Copies the files of the model folder `origin` that belong to tokenizer and generation.
@@ -120,12 +125,15 @@ pub fn save_folder(gemma: &Gemma, origin: Option<&Path>, dtype: DType, dir: &Pat
 ///
 /// I/O errors, with the path.
 pub fn copy_companions(origin: &Path, dir: &Path) -> Result<()> {
-    for name in COMPANIONS {
-        let from = origin.join(name);
-        if from.exists() {
-            let bytes = std::fs::read(&from).map_err(|source| Error::Io { path: from, source })?;
-            cai_data::atomic::write(&dir.join(name), &bytes)?;
-        }
+    COMPANIONS.iter().try_for_each(|name| copy(origin, dir, name))
+}
+
+/// Copies a file that may be absent.
+fn copy(origin: &Path, dir: &Path, name: &str) -> Result<()> {
+    let from = origin.join(name);
+    if from.exists() {
+        let bytes = std::fs::read(&from).map_err(|source| Error::Io { path: from, source })?;
+        cai_data::atomic::write(&dir.join(name), &bytes)?;
     }
     Ok(())
 }

@@ -167,6 +167,11 @@ impl GemmaConfig {
                 self.num_attention_heads, self.num_key_value_heads
             ));
         }
+        // Far above any Gemma; lists of layers are made before the first tensor is found missing.
+        if self.num_hidden_layers > 4096 {
+            let layers = self.num_hidden_layers;
+            return Err(format!("num_hidden_layers ({layers}) must be 4096 at most"));
+        }
         if !self.head_dim.is_multiple_of(2) {
             return Err(format!("head_dim ({}) must be even for RoPE", self.head_dim));
         }

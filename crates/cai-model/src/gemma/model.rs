@@ -140,6 +140,14 @@ impl Gemma {
         std::iter::once(&self.model.embed_tokens.weight).chain(linears).collect()
     }
 
+    /// Memory that the matrices take, scales of quantised ones included, per weight.
+    pub fn bytes_per_weight(&self) -> f64 {
+        let (bytes, count) = self.weights().iter().fold((0, 0), |(bytes, count), weight| {
+            (bytes + weight.num_bytes(), count + weight.size().iter().product::<usize>())
+        });
+        bytes as f64 / count as f64
+    }
+
     /// The head's weight, `[vocabulary, hidden]`.
     pub fn head(&self) -> &Weight {
         match &self.lm_head {
