@@ -12,7 +12,7 @@ use cai_model::{
 };
 use cai_train::{Objective, TrainArgs, optim::AdamW, params::Gradients};
 use criterion::{Criterion, SamplingMode, Throughput};
-use dpo_trainer::{DpoObjective, LossType, Reference, pair_logps};
+use dpo_trainer::{DpoConfig, DpoObjective, Reference, pair_logps};
 use helpful_sft::{Mode, SftObjective};
 
 /// Rows of a training batch, each full: a step sees as many tokens in SFT as in DPO.
@@ -72,7 +72,7 @@ fn dpo_step(criterion: &mut Criterion) -> Result<()> {
     let mut trainee = Trainee::new()?;
     let start = trainee.model.valid();
     let reference = || -> Result<Reference> {
-        let logps = pair_logps(&start, &train, PAD, train.len(), &mut |_| {})?;
+        let logps = pair_logps(&start, &train, PAD, train.len(), None, &mut |_| {})?;
         Ok(Reference { fingerprint: String::new(), train: logps, held_out: Vec::new() })
     };
     bench(criterion, "dpo_reference", ROWS * WIDTH, || reference().map(drop))?;
@@ -83,8 +83,7 @@ fn dpo_step(criterion: &mut Criterion) -> Result<()> {
             reference: &reference()?,
             pad: PAD,
             eval_batch_size: ROWS / 2,
-            loss_type: LossType::Sigmoid,
-            beta: 0.1,
+            config: &DpoConfig::default(),
         })
     })
 }

@@ -9,7 +9,8 @@ use cai_train::{Progress, Verbosity};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DpoConfig, Error, Pair, PairLogps, Prepared, ReferenceModel, Result, objective::Forward,
+    DpoConfig, Error, Pair, PairLogps, Prepared, ReferenceModel, Result,
+    objective::{Forward, mismatched_logps},
 };
 
 /// What the reference gives every pair, in the order of [`Prepared`].
@@ -38,10 +39,18 @@ impl Reference {
         config: &DpoConfig,
         label: &str,
     ) -> Result<Self> {
+        if !config.needs_reference() {
+            return Ok(Self::none(prepared));
+        }
         // The batch size is part of the name because it decides how sums are rounded.
         let batch_size = config.train.per_device_train_batch_size;
         let (gemma, name) = reference_model(model, config.reference)?;
-        let names = format!("{name} {} {batch_size}", prepared.fingerprint());
+        let names = format!(
+            "{name} {} {batch_size} {:?} {:?}",
+            prepared.fingerprint(),
+            config.objective,
+            config.ld_alpha
+        );
         let fingerprint = hash::bytes(names.as_bytes());
         if let Some(reference) = read(path, &fingerprint, prepared) {
             return Ok(reference);
@@ -50,13 +59,24 @@ impl Reference {
         let mut progress = Progress::new(label, total as u64, Verbosity::Auto);
         let pad = model.tokenizer.pad();
         let mut score = |pairs: &[Pair]| {
-            pair_logps(&gemma, pairs, pad, batch_size, &mut |n| progress.advance(n as u64))
+            let done = &mut |n| progress.advance(n as u64);
+            pair_logps(&gemma, pairs, pad, batch_size, config.ld_alpha, done)
         };
         let (train, held_out) = (score(&prepared.train)?, score(&prepared.held_out)?);
         progress.finish("");
         let reference = Self { fingerprint, train, held_out };
         atomic::write_json(path, &reference)?;
         Ok(reference)
+    }
+
+    /// For losses that look at no reference: all log-probabilities are 0.
+    fn none(prepared: &Prepared) -> Self {
+        let zeros = |pairs: &[Pair]| vec![PairLogps::default(); pairs.len()];
+        Self {
+            fingerprint: hash::bytes(format!("none {}", prepared.fingerprint()).as_bytes()),
+            train: zeros(&prepared.train),
+            held_out: zeros(&prepared.held_out),
+        }
     }
 }
 
@@ -93,7 +113,8 @@ fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Gemma
 }
 
 /// Log-probabilities of `pairs`, in order, in batches of `batch_size` consecutive pairs. `on_done`
-/// hears how many more pairs are scored.
+/// hears how many more pairs are scored. Tokens beyond the length of a pair's shorter completion
+/// count `ld_alpha` times.
 ///
 /// # Errors
 ///
@@ -103,15 +124,23 @@ pub fn pair_logps(
     pairs: &[Pair],
     pad: u32,
     batch_size: usize,
+    ld_alpha: Option<f64>,
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Vec<PairLogps>> {
     let mut logps = Vec::with_capacity(pairs.len());
     for batch in pairs.chunks(batch_size.max(1)) {
         let refs: Vec<&Pair> = batch.iter().collect();
         let forward = Forward::run(gemma, &refs, pad, false);
+        let mut mismatched = mismatched_logps(gemma, &refs, pad).into_iter();
         for n in 0..batch.len() {
-            let pair = forward.logps(n);
-            if let Some(value) = [pair.chosen, pair.rejected].into_iter().find(|x| !x.is_finite()) {
+            let (chosen, rejected) = forward.completions(n, ld_alpha);
+            let pair = PairLogps {
+                chosen: chosen.policy,
+                rejected: rejected.policy,
+                mismatched: mismatched.next(),
+            };
+            let values = [Some(pair.chosen), Some(pair.rejected), pair.mismatched];
+            if let Some(value) = values.into_iter().flatten().find(|x| !x.is_finite()) {
                 return Err(Error::Reference { value });
             }
             logps.push(pair);

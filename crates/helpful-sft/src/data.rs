@@ -83,14 +83,13 @@ fn example(
     let mut example = tokenizer
         .conversation(&conversation.messages, config.turns.into())
         .map_err(|_| "template_refused")?;
-    let Some(first) = example.trained.iter().position(|&t| t) else {
+    let first = example.prompt_length();
+    if first == example.ids.len() {
         return Err("nothing_to_train");
-    };
+    }
     if first >= config.max_length {
         return Err("prompt_too_long");
     }
-    let truncated = example.ids.len() > config.max_length;
-    example.ids.truncate(config.max_length);
-    example.trained.truncate(config.max_length);
+    let truncated = example.truncate(config.max_length);
     Ok((example, truncated))
 }

@@ -30,10 +30,6 @@ pub struct SftObjective<'a> {
     pub mode: Mode,
 }
 
-fn trained_tokens(example: &Example) -> usize {
-    example.trained.iter().skip(1).filter(|&&t| t).count()
-}
-
 impl Objective<Gemma> for SftObjective<'_> {
     fn len(&self) -> usize {
         self.train.len()
@@ -44,7 +40,7 @@ impl Objective<Gemma> for SftObjective<'_> {
     }
 
     fn weight(&self, items: &[usize]) -> f64 {
-        items.iter().map(|&i| trained_tokens(&self.train[i])).sum::<usize>() as f64
+        items.iter().map(|&i| self.train[i].trained_tokens()).sum::<usize>() as f64
     }
 
     fn loss(&self, model: &Gemma, items: &[usize], _: Seed) -> Result<StepLoss, ObjectiveError> {

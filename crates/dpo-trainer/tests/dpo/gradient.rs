@@ -9,7 +9,7 @@ use burn::{
 use cai_data::seed::Seed;
 use cai_model::gemma::Gemma;
 use cai_train::{Objective, params};
-use dpo_trainer::{DpoConfig, DpoObjective, LossType, Reference, prepare};
+use dpo_trainer::{DpoConfig, DpoObjective, Reference, prepare};
 
 use crate::fixture::{adapted, config, pairs};
 
@@ -36,8 +36,7 @@ fn the_gradient_is_that_of_the_loss() {
         reference: &reference,
         pad: model.tokenizer.pad(),
         eval_batch_size: 8,
-        loss_type: LossType::Sigmoid,
-        beta: 1.0,
+        config: &config,
     };
     let gemma = model.gemma.train();
     let items: Vec<usize> = (0..8).collect();

@@ -3,6 +3,7 @@
 mod data;
 mod fixture;
 mod gradient;
+mod losses;
 mod parity;
 mod reference;
 mod training;

@@ -57,7 +57,7 @@ fn the_written_adapter_is_the_returned_model() {
     assert_eq!(model.fingerprint, loaded.fingerprint);
     let pairs = prepare(&model.tokenizer, &pairs(), &config()).unwrap().train;
     let score = |model: &LanguageModel| {
-        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), 8, &mut |_| {}).unwrap()
+        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), 8, None, &mut |_| {}).unwrap()
     };
     assert_eq!(score(&model), score(&loaded));
     assert_ne!(score(&model), score(&base()));
