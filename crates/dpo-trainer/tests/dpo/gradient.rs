@@ -13,7 +13,7 @@ use dpo_trainer::{DpoConfig, DpoObjective, Reference, prepare};
 
 use crate::fixture::{adapted, config, pairs};
 
-type Values = BTreeMap<String, Vec<f32>>;
+pub type Values = BTreeMap<String, Vec<f32>>;
 
 #[test]
 fn the_gradient_is_that_of_the_loss() {
@@ -75,7 +75,7 @@ fn dot(a: &Values, b: &Values) -> f64 {
     pairs.map(|(&x, &y)| x as f64 * y as f64).sum()
 }
 
-fn gradients(gemma: &Gemma, grads: &Gradients) -> Values {
+pub fn gradients(gemma: &Gemma, grads: &Gradients) -> Values {
     struct Collect<'a> {
         path: Vec<String>,
         grads: &'a Gradients,

@@ -6,4 +6,5 @@ mod gradient;
 mod losses;
 mod parity;
 mod reference;
+mod references;
 mod training;

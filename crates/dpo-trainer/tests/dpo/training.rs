@@ -36,6 +36,35 @@ fn training_starts_at_ln_2_and_learns_the_preference() {
 }
 
 #[test]
+fn every_objective_learns_the_preference() {
+    use dpo_trainer::PairObjective::*;
+    for (objective, beta) in [(Kto, 0.1), (Orpo, 1.0), (Simpo, 2.0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DpoConfig { objective, beta, ..config() };
+        let (_, report) = train(fresh(), &config, folder.path());
+        let eval = &report.eval;
+        assert!(eval.loss_end.unwrap() < 0.9 * eval.loss_start.unwrap(), "{objective:?} {eval:?}");
+        assert!(eval.accuracy_end.unwrap() > 0.9, "{objective:?} {eval:?}");
+        // Only KTO compares with a reference; a fresh adapter is the reference.
+        assert_eq!(folder.path().join("reference.json").exists(), objective == Kto);
+        if objective == Kto {
+            assert!((eval.loss_start.unwrap() - 0.5).abs() < 1e-6);
+            assert!(report.log_history.iter().any(|entry| entry.metrics.contains_key("eval_kl")));
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_sorts_has_no_place_for_labels_and_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = DpoConfig { loss_type: vec![dpo_trainer::LossType::Aot], ..config() };
+    let mut pairs = pairs();
+    pairs.iter_mut().for_each(|pair| pair.weight = Some(0.5));
+    let error = run(fresh(), &pairs, &config, folder.path(), "dpo").err().unwrap().to_string();
+    assert!(error.starts_with("loss_type: aot and aot_unpaired mix the pairs"), "{error}");
+}
+
+#[test]
 fn soft_labels_start_at_ln_2_too_and_another_reference_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config();
