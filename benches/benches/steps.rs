@@ -10,7 +10,7 @@ use cai_model::{
     generate::{Finish, SamplingConfig, generate},
     lora::{LoraConfig, add_adapter},
 };
-use cai_train::{Objective, TrainArgs, optim::AdamW, params::Gradients};
+use cai_train::{Objective, TrainArgs, optim::Optimizer, params::Gradients};
 use criterion::{Criterion, SamplingMode, Throughput};
 use dpo_trainer::{DpoConfig, DpoObjective, Reference, pair_logps};
 use helpful_sft::{Mode, SftObjective};
@@ -34,13 +34,13 @@ fn main() -> Result<()> {
 /// A model with a fresh LoRA adapter on all projections, and its optimiser.
 struct Trainee {
     model: Gemma,
-    optimizer: AdamW,
+    optimizer: Optimizer,
 }
 
 impl Trainee {
     fn new() -> Result<Self> {
         let model = add_adapter(MINI.gemma()?, &LoraConfig::default(), SEED)?.train();
-        Ok(Self { model, optimizer: AdamW::new(&TrainArgs::default()) })
+        Ok(Self { model, optimizer: Optimizer::new(&TrainArgs::default()) })
     }
 
     /// Forward, backward, global norm and update, as in the loop.

@@ -46,7 +46,7 @@ pub fn run(
     let start = model.content_fingerprint();
     let loss = loss_settings(config);
     let identity = format!("{start} {} {loss}", reference.fingerprint);
-    let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label);
+    let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label).config(config);
     let (gemma, trained) = train(model.gemma.clone(), &objective, &config.train, &run)?;
 
     let adapter = dir.join("adapter");

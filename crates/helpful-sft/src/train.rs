@@ -31,7 +31,7 @@ pub fn run(
     };
     // The loop itself compares its settings.
     let identity = format!("{} {}", model.content_fingerprint(), prepared.fingerprint());
-    let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label);
+    let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label).config(config);
     let (gemma, trained) = train(model.gemma.clone(), &objective, &config.train, &run)?;
     let adapter = dir.join("adapter");
     let model = LanguageModel { gemma, ..model };
@@ -49,7 +49,7 @@ pub fn run(
             / (total + trained.trainable_parameters) as f64,
         steps: trained.steps,
         eval_loss_start: trained.first("eval_loss"),
-        eval_loss_end: trained.last("eval_loss"),
+        eval_loss_end: trained.at(trained.model_step, "eval_loss"),
         log_history: trained.log_history,
     };
     atomic::write_json(&dir.join("report.json"), &report)?;
