@@ -6,7 +6,7 @@ use burn::module::Module;
 use cai_benches::{GemmaShape, SEED, classifier, examples, language_model, pairs, prompts, texts};
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     generate::{Finish, SamplingConfig, generate},
     lora::{LoraConfig, add_adapter},
 };
@@ -59,8 +59,16 @@ impl Trainee {
 fn sft_step(criterion: &mut Criterion) -> Result<()> {
     let train = examples(ROWS, WIDTH, MINI.vocab_size);
     let mode = Mode::Adapter;
-    let objective =
-        SftObjective { train: &train, held_out: &[], pad: PAD, eval_batch_size: ROWS, mode };
+    let objective = SftObjective {
+        train: &train,
+        weights: &[],
+        rows: &[],
+        held_out: &[],
+        pad: PAD,
+        eval_batch_size: ROWS,
+        mode,
+        pass: Pass::default(),
+    };
     let mut trainee = Trainee::new()?;
     bench(criterion, "sft_step", ROWS * WIDTH, || trainee.step(&objective))
 }
@@ -71,8 +79,10 @@ fn dpo_step(criterion: &mut Criterion) -> Result<()> {
     let train = pairs(ROWS / 2, WIDTH, MINI.vocab_size);
     let mut trainee = Trainee::new()?;
     let start = trainee.model.valid();
+    let mut config = DpoConfig::default();
+    config.train.per_device_train_batch_size = train.len();
     let reference = || -> Result<Reference> {
-        let logps = pair_logps(&start, &train, PAD, train.len(), None, &mut |_| {})?;
+        let logps = pair_logps(&start, &train, PAD, &config, &mut |_| {})?;
         Ok(Reference { fingerprint: String::new(), train: logps, held_out: Vec::new() })
     };
     bench(criterion, "dpo_reference", ROWS * WIDTH, || reference().map(drop))?;
@@ -83,7 +93,7 @@ fn dpo_step(criterion: &mut Criterion) -> Result<()> {
             reference: &reference()?,
             pad: PAD,
             eval_batch_size: ROWS / 2,
-            config: &DpoConfig::default(),
+            config: &config,
         })
     })
 }

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use cai_data::seed::Seed;
 use cai_model::{
     batch::TokenBatch,
+    gemma::Pass,
     generate::{Finish, SamplingConfig, generate},
     model::LanguageModel,
 };
@@ -39,7 +40,7 @@ fn rows(rows: usize, longest: usize) -> impl Strategy<Value = Vec<Vec<u32>>> {
 /// Logits after each token of one sequence, computed alone and without a cache.
 fn logits(model: &LanguageModel, ids: &[u32]) -> Vec<Vec<f64>> {
     let batch = TokenBatch::right(&[ids], model.tokenizer.pad(), &model.device);
-    row_logits(model, model.gemma.hidden(&batch), 0)
+    row_logits(model, model.gemma.hidden(&batch, &Pass::default()), 0)
 }
 
 fn row_logits(model: &LanguageModel, hidden: Tensor<3>, row: usize) -> Vec<Vec<f64>> {
@@ -56,7 +57,7 @@ fn a_row_of_a_batch_has_the_logits_it_has_alone() {
         proptest!(cases(16), |(rows in rows(4, 24))| {
             let refs: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
             let batch = TokenBatch::right(&refs, model.tokenizer.pad(), &model.device);
-            let hidden = model.gemma.hidden(&batch);
+            let hidden = model.gemma.hidden(&batch, &Pass::default());
             for (i, row) in rows.iter().enumerate() {
                 let batched = row_logits(&model, hidden.clone(), i);
                 for (batched, single) in batched.iter().zip(logits(&model, row)) {

@@ -20,7 +20,7 @@ const CASE: &str = "CAI_TRAIN_KILL_TEST_CASE";
 /// Every optimiser, and all that a checkpoint holds besides.
 fn cases() -> Vec<TrainArgs> {
     use OptimizerName::*;
-    let plain = TrainArgs { max_steps: 150, save_steps: 2, save_total_limit: Some(2), ..args() };
+    let plain = TrainArgs { max_steps: 60, save_steps: 4, save_total_limit: Some(2), ..args() };
     let of = |optim| TrainArgs { optim, ..plain.clone() };
     let full = TrainArgs {
         optim: Lion,

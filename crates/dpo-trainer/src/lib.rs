@@ -40,4 +40,4 @@ pub use loss::{Completion, PairInput, PairLogps, PairLoss, batch_loss};
 pub use objective::DpoObjective;
 pub use reference::{Reference, pair_logps};
 pub use report::{DpoReport, HeldOutScores};
-pub use train::run;
+pub use train::{first_batch, run};

@@ -3,8 +3,8 @@ use std::ops::Range;
 use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::Gemma,
-    loss::{ScoredTokens, score_tokens, trained_hidden},
+    gemma::{Gemma, Pass},
+    loss::{ScoredTokens, packed_hidden, score_tokens, trained_hidden},
     tokenizer::Example,
 };
 use cai_train::{Metrics, Objective, ObjectiveError, StepLoss};
@@ -111,7 +111,7 @@ impl Objective<Gemma> for DpoObjective<'_> {
     fn loss(&self, model: &Gemma, items: &[usize], _: Seed) -> Result<StepLoss, ObjectiveError> {
         let pairs: Vec<&Pair> = items.iter().map(|&i| &self.train[i]).collect();
         let reference: Vec<PairLogps> = items.iter().map(|&i| self.reference.train[i]).collect();
-        let forward = Forward::run(model, &pairs, self.pad, true);
+        let forward = Forward::run(model, &pairs, self.pad, self.config, true);
         let mut metrics = Metrics::new();
         let mut inputs = self.inputs(&forward, &pairs, &reference, |pair| pair.weight);
         self.add_mismatched(&mut inputs, &model.valid(), &pairs, &reference, &mut metrics);
@@ -136,7 +136,7 @@ impl Objective<Gemma> for DpoObjective<'_> {
         let batches = self.held_out.chunks(size).zip(self.reference.held_out.chunks(size));
         for (batch, reference) in batches {
             let pairs: Vec<&Pair> = batch.iter().collect();
-            let forward = Forward::run(&model, &pairs, self.pad, false);
+            let forward = Forward::run(&model, &pairs, self.pad, self.config, false);
             let mut inputs = self.inputs(&forward, &pairs, reference, |_| 1.0);
             self.add_mismatched(&mut inputs, &model, &pairs, reference, &mut metrics);
             let losses = batch_loss(self.config, &inputs);
@@ -153,24 +153,41 @@ impl Objective<Gemma> for DpoObjective<'_> {
     }
 }
 
-/// One forward pass over a batch of pairs: all chosen rows, then all rejected rows.
+/// One forward pass over a batch of pairs.
 pub(crate) struct Forward {
     tokens: ScoredTokens,
+    /// The tokens of the chosen and the rejected completion of the first pair, of the second, …
     rows: Vec<Range<usize>>,
 }
 
 impl Forward {
-    pub(crate) fn run(gemma: &Gemma, pairs: &[&Pair], pad: u32, gradient: bool) -> Self {
-        let chosen = pairs.iter().map(|pair| &pair.chosen);
-        let examples: Vec<&Example> = chosen.chain(pairs.iter().map(|p| &p.rejected)).collect();
-        let trained = trained_hidden(gemma, &examples, pad);
+    /// With `gradient`, gradients can be had from it. Dropout is off, as in TRL: policy and
+    /// reference see the same network.
+    pub(crate) fn run(
+        gemma: &Gemma,
+        pairs: &[&Pair],
+        pad: u32,
+        config: &DpoConfig,
+        gradient: bool,
+    ) -> Self {
+        let pass = Pass { recompute: gradient && config.gradient_checkpointing, ..Pass::default() };
+        let sides: Vec<[&Example; 2]> =
+            pairs.iter().map(|pair| [&pair.chosen, &pair.rejected]).collect();
+        let trained = match config.share_prompt {
+            true => {
+                let rows: Vec<Vec<&[&Example]>> =
+                    sides.iter().map(|sides| vec![sides.as_slice()]).collect();
+                packed_hidden(gemma, &rows, pad, &pass)
+            }
+            false => trained_hidden(gemma, &sides.concat(), pad, &pass),
+        };
         let tokens = score_tokens(gemma, &trained, gradient);
         Self { tokens, rows: trained.rows }
     }
 
     /// The tokens of the `n`-th pair's chosen and rejected completion.
     fn rows(&self, n: usize) -> [Range<usize>; 2] {
-        [self.rows[n].clone(), self.rows[self.rows.len() / 2 + n].clone()]
+        [self.rows[2 * n].clone(), self.rows[2 * n + 1].clone()]
     }
 
     /// What the loss knows of the `n`-th pair's chosen and rejected completion, without the
@@ -201,14 +218,17 @@ impl Forward {
 
     /// TRL's metrics that are means over tokens.
     fn add_token_metrics(&self, metrics: &mut Metrics) {
-        let all = self.tokens.logps.len();
-        let chosen = self.rows[self.rows.len() / 2].start;
-        let correct = self.tokens.correct[..chosen].iter().filter(|&&c| c).count();
-        let logits = &self.tokens.mean_logits;
-        metrics.add("mean_token_accuracy", correct as f64, chosen as f64);
-        metrics.add("entropy", sum(&self.tokens.entropy), all as f64);
-        metrics.add("logits/chosen", sum(&logits[..chosen]), chosen as f64);
-        metrics.add("logits/rejected", sum(&logits[chosen..]), (all - chosen) as f64);
+        let all = self.tokens.logps.len() as f64;
+        metrics.add("entropy", sum(&self.tokens.entropy), all);
+        for n in 0..self.rows.len() / 2 {
+            let [chosen, rejected] = self.rows(n);
+            let correct = self.tokens.correct[chosen.clone()].iter().filter(|&&c| c).count();
+            metrics.add("mean_token_accuracy", correct as f64, chosen.len() as f64);
+            for (name, row) in [("logits/chosen", chosen), ("logits/rejected", rejected)] {
+                let count = row.len() as f64;
+                metrics.add(name, sum(&self.tokens.mean_logits[row]), count);
+            }
+        }
     }
 }
 
@@ -218,7 +238,7 @@ pub(crate) fn mismatched_logps(gemma: &Gemma, pairs: &[&Pair], pad: u32) -> Vec<
     if examples.is_empty() {
         return Vec::new();
     }
-    let trained = trained_hidden(gemma, &examples, pad);
+    let trained = trained_hidden(gemma, &examples, pad, &Pass::default());
     let scored = score_tokens(gemma, &trained, false);
     trained.rows.iter().map(|row| sum(&scored.logps[row.clone()])).collect()
 }

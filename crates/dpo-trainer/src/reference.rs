@@ -46,10 +46,11 @@ impl Reference {
         let batch_size = config.train.per_device_train_batch_size;
         let (gemma, name) = reference_model(model, config.reference)?;
         let names = format!(
-            "{name} {} {batch_size} {:?} {:?}",
+            "{name} {} {batch_size} {:?} {:?} {}",
             prepared.fingerprint(),
             config.objective,
-            config.ld_alpha
+            config.ld_alpha,
+            config.share_prompt
         );
         let fingerprint = hash::bytes(names.as_bytes());
         if let Some(reference) = read(path, &fingerprint, prepared) {
@@ -60,7 +61,7 @@ impl Reference {
         let pad = model.tokenizer.pad();
         let mut score = |pairs: &[Pair]| {
             let done = &mut |n| progress.advance(n as u64);
-            pair_logps(&gemma, pairs, pad, batch_size, config.ld_alpha, done)
+            pair_logps(&gemma, pairs, pad, config, done)
         };
         let (train, held_out) = (score(&prepared.train)?, score(&prepared.held_out)?);
         progress.finish("");
@@ -106,15 +107,13 @@ fn read(path: &Path, fingerprint: &str, prepared: &Prepared) -> Option<Reference
 fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Gemma, String)> {
     Ok(match kind {
         ReferenceModel::Start => (model.gemma.valid(), model.content_fingerprint()),
-        ReferenceModel::Base => {
-            (without_adapter(model.gemma.clone()).valid(), model.base_fingerprint.clone())
-        }
+        ReferenceModel::Base => (without_adapter(model.gemma.clone()).valid(), model.base_name()),
     })
 }
 
-/// Log-probabilities of `pairs`, in order, in batches of `batch_size` consecutive pairs. `on_done`
-/// hears how many more pairs are scored. Tokens beyond the length of a pair's shorter completion
-/// count `ld_alpha` times.
+/// Log-probabilities of `pairs`, in order, as `config` wants them: in batches of as many consecutive
+/// pairs as a training batch has, tokens beyond the length of a pair's shorter completion times
+/// `ld_alpha`. `on_done` hears how many more pairs are scored.
 ///
 /// # Errors
 ///
@@ -123,17 +122,16 @@ pub fn pair_logps(
     gemma: &Gemma,
     pairs: &[Pair],
     pad: u32,
-    batch_size: usize,
-    ld_alpha: Option<f64>,
+    config: &DpoConfig,
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Vec<PairLogps>> {
     let mut logps = Vec::with_capacity(pairs.len());
-    for batch in pairs.chunks(batch_size.max(1)) {
+    for batch in pairs.chunks(config.train.per_device_train_batch_size.max(1)) {
         let refs: Vec<&Pair> = batch.iter().collect();
-        let forward = Forward::run(gemma, &refs, pad, false);
+        let forward = Forward::run(gemma, &refs, pad, config, false);
         let mut mismatched = mismatched_logps(gemma, &refs, pad).into_iter();
         for n in 0..batch.len() {
-            let (chosen, rejected) = forward.completions(n, ld_alpha);
+            let (chosen, rejected) = forward.completions(n, config.ld_alpha);
             let pair = PairLogps {
                 chosen: chosen.policy,
                 rejected: rejected.policy,

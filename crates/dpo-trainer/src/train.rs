@@ -2,7 +2,7 @@ use std::path::Path;
 
 use cai_data::{atomic, hash, record::PreferencePair};
 use cai_model::model::LanguageModel;
-use cai_train::{RunDir, TrainArgs, train};
+use cai_train::{RunDir, TrainArgs, batches::Batches, train};
 
 use crate::{
     DpoConfig, DpoObjective, DpoReport, Error, Pair, Prepared, Reference, Result, prepare,
@@ -87,4 +87,15 @@ fn check_context(model: &LanguageModel, max_length: usize) -> Result<()> {
     let reason =
         format!("is {max_length}, but the model's context is {context}; use {context} or less");
     Err(Error::Setting { key: "max_length", reason })
+}
+
+/// The training pairs that the first optimiser step sees, in order.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn first_batch(prepared: &Prepared, config: &DpoConfig) -> Result<Vec<usize>> {
+    let longer = |pair: &Pair| pair.chosen.ids.len().max(pair.rejected.ids.len());
+    let lengths = prepared.train.iter().map(longer).collect();
+    Ok(Batches::new(lengths, &config.train)?.step(0).concat())
 }

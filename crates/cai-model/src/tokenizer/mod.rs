@@ -6,6 +6,7 @@
 mod chat;
 mod controls;
 mod example;
+mod marked;
 mod template;
 mod train;
 

@@ -49,9 +49,8 @@ fn the_base_as_reference_has_no_adapter() {
     let folder = tempfile::tempdir().unwrap();
     let (model, config) = (adapted(), config());
     let prepared = prepare(&model.tokenizer, &pairs(), &config).unwrap();
-    let size = config.train.per_device_train_batch_size;
     let pad = model.tokenizer.pad();
-    let alone = pair_logps(&base().gemma, &prepared.train, pad, size, None, &mut |_| {}).unwrap();
+    let alone = pair_logps(&base().gemma, &prepared.train, pad, &config, &mut |_| {}).unwrap();
 
     let start = load(&folder.path().join("start.json"), &model, &prepared, &config);
     let config = DpoConfig { reference: ReferenceModel::Base, ..config };

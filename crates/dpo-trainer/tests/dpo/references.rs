@@ -64,7 +64,7 @@ fn check(folder: &Path) {
         let config: DpoConfig = serde_json::from_value(settings).unwrap();
         config.check().unwrap();
         let logps = match config.needs_reference() {
-            true => pair_logps(&base, &pairs, pad, 8, config.ld_alpha, &mut |_| {}).unwrap(),
+            true => pair_logps(&base, &pairs, pad, &config, &mut |_| {}).unwrap(),
             false => vec![Default::default(); pairs.len()],
         };
         let reference = Reference { fingerprint: String::new(), train: logps, held_out: vec![] };

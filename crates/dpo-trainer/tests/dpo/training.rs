@@ -65,6 +65,20 @@ fn a_loss_that_sorts_has_no_place_for_labels_and_weights() {
 }
 
 #[test]
+fn a_shared_prompt_changes_nothing_but_rounding() {
+    let pairs = prepare(&base().tokenizer, &pairs(), &config()).unwrap().train;
+    let model = adapted();
+    let logps = |share_prompt| {
+        let config = DpoConfig { share_prompt, ..config() };
+        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), &config, &mut |_| {}).unwrap()
+    };
+    for (shared, alone) in logps(true).iter().zip(logps(false)) {
+        assert!((shared.chosen - alone.chosen).abs() < 1e-4, "{shared:?} {alone:?}");
+        assert!((shared.rejected - alone.rejected).abs() < 1e-4, "{shared:?} {alone:?}");
+    }
+}
+
+#[test]
 fn soft_labels_start_at_ln_2_too_and_another_reference_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config();
@@ -86,7 +100,7 @@ fn the_written_adapter_is_the_returned_model() {
     assert_eq!(model.fingerprint, loaded.fingerprint);
     let pairs = prepare(&model.tokenizer, &pairs(), &config()).unwrap().train;
     let score = |model: &LanguageModel| {
-        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), 8, None, &mut |_| {}).unwrap()
+        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), &config(), &mut |_| {}).unwrap()
     };
     assert_eq!(score(&model), score(&loaded));
     assert_ne!(score(&model), score(&base()));
