@@ -83,7 +83,7 @@ fn dpo_step(criterion: &mut Criterion) -> Result<()> {
     config.train.per_device_train_batch_size = train.len();
     let reference = || -> Result<Reference> {
         let logps = pair_logps(&start, &train, PAD, &config, &mut |_| {})?;
-        Ok(Reference { fingerprint: String::new(), train: logps, held_out: Vec::new() })
+        Ok(Reference { sources: Default::default(), train: logps, held_out: Vec::new() })
     };
     bench(criterion, "dpo_reference", ROWS * WIDTH, || reference().map(drop))?;
     bench(criterion, "dpo_step", ROWS * WIDTH, || {

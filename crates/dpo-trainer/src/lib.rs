@@ -38,6 +38,6 @@ pub use data::{Pair, Prepared, prepare};
 pub use error::{Error, Result};
 pub use loss::{Completion, PairInput, PairLogps, PairLoss, batch_loss};
 pub use objective::DpoObjective;
-pub use reference::{Reference, pair_logps};
+pub use reference::{Reference, Sources, pair_logps};
 pub use report::{DpoReport, HeldOutScores};
 pub use train::{first_batch, run};

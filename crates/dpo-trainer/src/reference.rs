@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::module::Module;
-use cai_data::{atomic, hash};
+use cai_data::atomic;
 use cai_model::{gemma::Gemma, lora::without_adapter, model::LanguageModel};
 use cai_train::{Progress, Verbosity};
 use serde::{Deserialize, Serialize};
@@ -13,12 +13,36 @@ use crate::{
     objective::{Forward, mismatched_logps},
 };
 
+/// What log-probabilities were computed from. Other sources make them stale.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sources {
+    /// Names the reference model, base and adapter, by content (sha256).
+    pub model: String,
+    /// Names the pairs by content (sha256).
+    pub pairs: String,
+    /// The settings that decide the numbers, the batch size because it decides how sums are rounded.
+    pub settings: String,
+}
+
+impl Sources {
+    /// What differs, in words.
+    fn differences(&self, other: &Sources) -> Vec<&'static str> {
+        let parts = [
+            ("reference model", &self.model, &other.model),
+            ("pairs", &self.pairs, &other.pairs),
+            ("settings", &self.settings, &other.settings),
+        ];
+        parts.into_iter().filter(|(_, a, b)| a != b).map(|(name, ..)| name).collect()
+    }
+}
+
 /// What the reference gives every pair, in the order of [`Prepared`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
-    /// Names the reference model, the pairs and the batch size (sha256).
-    pub fingerprint: String,
+    /// What they were computed from.
+    pub sources: Sources,
     /// Of the training pairs.
     pub train: Vec<PairLogps>,
     /// Of the held-out pairs.
@@ -42,18 +66,17 @@ impl Reference {
         if !config.needs_reference() {
             return Ok(Self::none(prepared));
         }
-        // The batch size is part of the name because it decides how sums are rounded.
         let batch_size = config.train.per_device_train_batch_size;
         let (gemma, name) = reference_model(model, config.reference)?;
-        let names = format!(
-            "{name} {} {batch_size} {:?} {:?} {}",
-            prepared.fingerprint(),
-            config.objective,
-            config.ld_alpha,
-            config.share_prompt
-        );
-        let fingerprint = hash::bytes(names.as_bytes());
-        if let Some(reference) = read(path, &fingerprint, prepared) {
+        let sources = Sources {
+            model: name,
+            pairs: prepared.fingerprint(),
+            settings: format!(
+                "objective {:?}, batch size {batch_size}, ld_alpha {:?}, share_prompt {}",
+                config.objective, config.ld_alpha, config.share_prompt
+            ),
+        };
+        if let Some(reference) = read(path, &sources, prepared) {
             return Ok(reference);
         }
         let total = prepared.train.len() + prepared.held_out.len();
@@ -65,7 +88,7 @@ impl Reference {
         };
         let (train, held_out) = (score(&prepared.train)?, score(&prepared.held_out)?);
         progress.finish("");
-        let reference = Self { fingerprint, train, held_out };
+        let reference = Self { sources, train, held_out };
         atomic::write_json(path, &reference)?;
         Ok(reference)
     }
@@ -74,31 +97,31 @@ impl Reference {
     fn none(prepared: &Prepared) -> Self {
         let zeros = |pairs: &[Pair]| vec![PairLogps::default(); pairs.len()];
         Self {
-            fingerprint: hash::bytes(format!("none {}", prepared.fingerprint()).as_bytes()),
+            sources: Sources { pairs: prepared.fingerprint(), ..Sources::default() },
             train: zeros(&prepared.train),
             held_out: zeros(&prepared.held_out),
         }
     }
 }
 
-/// The kept file, unless it is absent, damaged, or of another model or other pairs.
-fn read(path: &Path, fingerprint: &str, prepared: &Prepared) -> Option<Reference> {
+/// The kept file, unless it is absent, damaged, or made of something else, which is then named.
+fn read(path: &Path, sources: &Sources, prepared: &Prepared) -> Option<Reference> {
     let bytes = std::fs::read(path).ok()?;
-    let stale = |why: &str| tracing::info!("{}: {why}; computing it anew", path.display());
-    let reference: Reference = match serde_json::from_slice(&bytes) {
-        Ok(reference) => reference,
-        Err(error) => {
-            stale(&format!("damaged ({error})"));
-            return None;
+    let why = match serde_json::from_slice::<Reference>(&bytes) {
+        Ok(reference) => {
+            let mut others = reference.sources.differences(sources);
+            let sizes = (reference.train.len(), reference.held_out.len());
+            if others.is_empty() && sizes != (prepared.train.len(), prepared.held_out.len()) {
+                others.push("number of pairs");
+            }
+            if others.is_empty() {
+                return Some(reference);
+            }
+            format!("it was made with another {}", others.join(" and other "))
         }
+        Err(error) => format!("it is damaged ({error})"),
     };
-    let sizes = (reference.train.len(), reference.held_out.len());
-    if reference.fingerprint == fingerprint
-        && sizes == (prepared.train.len(), prepared.held_out.len())
-    {
-        return Some(reference);
-    }
-    stale("made with another reference model or other pairs");
+    tracing::warn!("{} is not used: {why}; computing it anew", path.display());
     None
 }
 

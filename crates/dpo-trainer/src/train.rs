@@ -45,7 +45,7 @@ pub fn run(
     // The loop itself compares its settings; the reference names the pairs.
     let start = model.content_fingerprint();
     let loss = loss_settings(config);
-    let identity = format!("{start} {} {loss}", reference.fingerprint);
+    let identity = format!("{start} {:?} {loss}", reference.sources);
     let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label).config(config);
     let (gemma, trained) = train(model.gemma.clone(), &objective, &config.train, &run)?;
 

@@ -67,7 +67,7 @@ fn check(folder: &Path) {
             true => pair_logps(&base, &pairs, pad, &config, &mut |_| {}).unwrap(),
             false => vec![Default::default(); pairs.len()],
         };
-        let reference = Reference { fingerprint: String::new(), train: logps, held_out: vec![] };
+        let reference = Reference { sources: Default::default(), train: logps, held_out: vec![] };
         let objective = DpoObjective {
             train: &pairs,
             held_out: &[],
