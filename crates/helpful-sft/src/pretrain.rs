@@ -122,6 +122,8 @@ pub fn run(
     let gemma = Gemma::load(&shape, &mut source)?.map(&mut Unfreeze);
     let objective = SftObjective {
         train: &train_set,
+        weights: &[],
+        rows: &[],
         held_out: &held_out,
         pad: tokenizer.pad(),
         eval_batch_size: config.train.per_device_train_batch_size,

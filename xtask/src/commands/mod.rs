@@ -14,13 +14,14 @@ pub mod pretrain;
 pub mod random_model;
 pub mod score;
 pub mod sft;
+mod show_batch;
 pub mod study;
 pub mod test;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cai_model::{device, model::LanguageModel, quantize::Bits};
+use cai_model::{device, model::LanguageModel, quantize::Bits, tokenizer::ChatTokenizer};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{config::Config, input};
@@ -114,6 +115,11 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// The tokenizer alone.
+    pub fn tokenizer(&self) -> Result<ChatTokenizer> {
+        Ok(ChatTokenizer::from_dir(&input::model(&self.model)?.path)?)
+    }
+
     /// Loads it.
     pub fn load(&self) -> Result<LanguageModel> {
         let device = device::parse(&self.device)?;

@@ -7,6 +7,7 @@ mod layer;
 mod linear;
 mod mlp;
 mod model;
+mod noise;
 mod norm;
 mod pass;
 mod presets;

@@ -5,7 +5,7 @@ use burn::{
 
 use super::{
     DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, Replay, RmsNorm, TensorSource, Weight,
-    attention::Context, cache::KvCache, rope::RopeTable,
+    attention::Context, cache::KvCache, noise, rope::RopeTable,
 };
 use crate::{Result, batch::TokenBatch, kernels::Visibility};
 
@@ -170,7 +170,8 @@ impl Gemma {
         let table = &self.model.embed_tokens.weight;
         // Hugging Face rounds √hidden to the embedding's dtype; f32 keeps it whole.
         let scale = (hidden as f64).sqrt();
-        let x = table.select(ids.reshape([batch * tokens])).mul_scalar(scale);
+        let x = table.select(ids.reshape([batch * tokens]));
+        let x = noise::add(x, tokens, pass).mul_scalar(scale);
         let mut x = x.reshape([batch, tokens, hidden]);
         for (i, layer) in self.model.layers.iter().enumerate() {
             on_input(&x);

@@ -178,6 +178,8 @@ pub struct ScoredTokens {
     pub correct: Vec<bool>,
     /// Mean of the logits over the vocabulary.
     pub mean_logits: Vec<f32>,
+    /// `log Σ_v p(v)²`: the expected log-probability bound that WPO compares with.
+    pub log_sum_squares: Vec<f32>,
     hidden: Tensor<2>,
     replay: Option<TrainedReplay>,
     unit_grad: Option<Tensor<2>>,
@@ -216,6 +218,7 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         entropy: Vec::with_capacity(tokens),
         correct: Vec::with_capacity(tokens),
         mean_logits: Vec::with_capacity(tokens),
+        log_sum_squares: Vec::with_capacity(tokens),
         hidden: trained.hidden.clone(),
         replay: trained.replay.clone(),
         unit_grad: None,
@@ -239,6 +242,7 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         scored.logps.extend(values(picked));
         scored.entropy.extend(values(entropy));
         scored.mean_logits.extend(values(logits.clone().mean_dim(1)));
+        scored.log_sum_squares.extend(values(probs.clone().square().sum_dim(1).log()));
         scored
             .correct
             .extend(best.equal(target.clone()).int().into_data().iter::<i64>().map(|x| x == 1));

@@ -7,13 +7,13 @@ use burn::{
     tensor::{Gradients, Tensor, TensorData},
 };
 use cai_data::seed::Seed;
-use cai_model::gemma::{Gemma, Pass};
+use cai_model::gemma::Gemma;
 use cai_train::{Objective, params};
-use dpo_trainer::{DpoConfig, DpoObjective, LossType, Reference, prepare};
+use dpo_trainer::{DpoConfig, DpoObjective, Reference, prepare};
 
 use crate::fixture::{adapted, config, pairs};
 
-type Values = BTreeMap<String, Vec<f32>>;
+pub type Values = BTreeMap<String, Vec<f32>>;
 
 #[test]
 fn the_gradient_is_that_of_the_loss() {
@@ -36,9 +36,7 @@ fn the_gradient_is_that_of_the_loss() {
         reference: &reference,
         pad: model.tokenizer.pad(),
         eval_batch_size: 8,
-        loss_type: LossType::Sigmoid,
-        beta: 1.0,
-        pass: Pass::default(),
+        config: &config,
     };
     let gemma = model.gemma.train();
     let items: Vec<usize> = (0..8).collect();
@@ -77,7 +75,7 @@ fn dot(a: &Values, b: &Values) -> f64 {
     pairs.map(|(&x, &y)| x as f64 * y as f64).sum()
 }
 
-fn gradients(gemma: &Gemma, grads: &Gradients) -> Values {
+pub fn gradients(gemma: &Gemma, grads: &Gradients) -> Values {
     struct Collect<'a> {
         path: Vec<String>,
         grads: &'a Gradients,
