@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod dpo;
 pub mod evaluate;
 pub mod generate;
+pub mod judge;
 pub mod merge;
 pub mod pipeline;
 pub mod pretrain;
@@ -55,6 +56,8 @@ pub enum Command {
     Dpo(dpo::DpoArgs),
     /// Compare models side by side.
     Evaluate(evaluate::EvaluateArgs),
+    /// Judge any answers, without a model.
+    Judge(judge::JudgeArgs),
     /// Answer prompts.
     Generate(generate::GenerateArgs),
     /// Log-probabilities of completions.
