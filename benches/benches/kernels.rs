@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 use burn::tensor::Tensor;
-use cai_benches::{GemmaShape, causal_mask, prompts, random};
+use cai_benches::{GemmaShape, prompts, random};
 use cai_model::{
-    kernels,
+    kernels::{self, Visibility},
     loss::{self, Trained},
 };
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
@@ -44,14 +44,14 @@ fn geglu(criterion: &mut Criterion) -> Result<()> {
 fn attention(criterion: &mut Criterion) -> Result<()> {
     let mut group = criterion.benchmark_group("attention");
     for (model, batch, heads, tokens, dim) in [("mini", 8, 4, 256, 64), ("2b", 1, 8, 256, 256)] {
-        let mask = causal_mask(tokens);
+        let visibility = Visibility::causal(tokens, None);
         let scale = (dim as f64).powf(-0.5);
         let shared = [batch, 1, tokens, dim];
         let q = random("q", [batch, heads, tokens, dim])?;
         let inputs = [q, random("k", shared)?, random("v", shared)?];
         group.throughput(Throughput::Elements((batch * tokens) as u64));
         both_passes(&mut group, model, inputs, |[q, k, v]| {
-            kernels::attention(q, k, v, mask.clone(), scale, None)
+            kernels::attention(q, k, v, &visibility, scale, None)
         });
     }
     Ok(())
@@ -69,6 +69,7 @@ fn score_tokens(criterion: &mut Criterion) -> Result<()> {
             hidden: random("hidden", [TOKENS, gemma.config().hidden_size])?,
             targets: prompts(1, TOKENS, vocab_size).concat(),
             rows: std::iter::once(0..TOKENS).collect(),
+            replay: None,
         };
         for (pass, gradient) in [("forward", false), ("with_gradient", true)] {
             group.bench_function(BenchmarkId::new(pass, vocab_size), |bencher| {

@@ -6,7 +6,7 @@ use burn::module::Module;
 use cai_benches::{GemmaShape, SEED, classifier, examples, language_model, pairs, prompts, texts};
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     generate::{Finish, SamplingConfig, generate},
     lora::{LoraConfig, add_adapter},
 };
@@ -59,8 +59,14 @@ impl Trainee {
 fn sft_step(criterion: &mut Criterion) -> Result<()> {
     let train = examples(ROWS, WIDTH, MINI.vocab_size);
     let mode = Mode::Adapter;
-    let objective =
-        SftObjective { train: &train, held_out: &[], pad: PAD, eval_batch_size: ROWS, mode };
+    let objective = SftObjective {
+        train: &train,
+        held_out: &[],
+        pad: PAD,
+        eval_batch_size: ROWS,
+        mode,
+        pass: Pass::default(),
+    };
     let mut trainee = Trainee::new()?;
     bench(criterion, "sft_step", ROWS * WIDTH, || trainee.step(&objective))
 }
@@ -85,6 +91,7 @@ fn dpo_step(criterion: &mut Criterion) -> Result<()> {
             eval_batch_size: ROWS / 2,
             loss_type: LossType::Sigmoid,
             beta: 0.1,
+            pass: Pass::default(),
         })
     })
 }

@@ -77,6 +77,7 @@ pub fn language_model(shape: GemmaShape) -> Result<LanguageModel> {
         fingerprint: "random".into(),
         base_fingerprint: "random".into(),
         dir: dir.path().into(),
+        bits: None,
         adapter: None,
     })
 }

@@ -13,11 +13,12 @@
 
 mod classifier;
 mod language;
+pub mod memory;
 
 use std::time::Duration;
 
 use anyhow::Result;
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use cai_data::seed::Seed;
 use cai_model::{
     device::tune_allocator,
@@ -64,12 +65,6 @@ pub fn device() -> Device {
 /// None in practice: random weights are never missing.
 pub fn random<const D: usize>(name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
     Ok(RandomInit { seed: SEED, std: 1.0, device: device() }.tensor(name, shape)?)
-}
-
-/// True where a query may not look: at later tokens. `[1, 1, tokens, tokens]`.
-pub fn causal_mask(tokens: usize) -> Tensor<4, Bool> {
-    let hidden: Vec<bool> = (0..tokens).flat_map(|q| (0..tokens).map(move |k| k > q)).collect();
-    Tensor::from_bool(TensorData::new(hidden, [1, 1, tokens, tokens]), &device())
 }
 
 /// `count` texts of `words` made-up words each.

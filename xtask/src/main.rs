@@ -40,6 +40,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Generate(args) => commands::generate::run(args),
         Command::Score(args) => commands::score::run(args),
         Command::Merge(args) => commands::merge::run(args),
+        Command::RandomModel(args) => commands::random_model::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Constitution(args) => commands::constitution::run(args),
         Command::Test(args) => commands::test::run(args),

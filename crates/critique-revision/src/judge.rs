@@ -4,6 +4,7 @@ use cai_data::constitution::{Constitution, Principle};
 use cai_data::dialogue::{OPTION_A, OPTION_B, preference_prompt};
 use cai_data::record::Message;
 use cai_data::seed::Seed;
+use cai_model::gemma::Pass;
 use cai_model::loss::{Trained, score_tokens, trained_hidden};
 use cai_model::model::LanguageModel;
 use cai_model::tokenizer::Example;
@@ -143,7 +144,7 @@ fn chances(
     let mut chances = vec![None; choices.len()];
     for batch in order.chunks(batch_size) {
         let examples: Vec<&Example> = batch.iter().map(|(_, choice)| &choice.with_a).collect();
-        let a = trained_hidden(&judge.gemma, &examples, judge.tokenizer.pad());
+        let a = trained_hidden(&judge.gemma, &examples, judge.tokenizer.pad(), &Pass::default());
         let log_a = score_tokens(&judge.gemma, &a, false).logps;
         let b = Trained { targets: batch.iter().map(|(_, choice)| choice.b).collect(), ..a };
         let log_b = score_tokens(&judge.gemma, &b, false).logps;

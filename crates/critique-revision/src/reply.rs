@@ -23,11 +23,12 @@ pub struct Reply {
 
 impl Reply {
     fn new(model: &LanguageModel, generation: &Generation) -> Result<Self> {
-        let with_special = model.tokenizer.decode_with_special(&generation.ids)?;
+        let tokenizer = &model.tokenizer;
+        let with_special = tokenizer.decode_with_special(&generation.ids)?;
         Ok(Self {
             text: generation.text.trim().to_owned(),
             truncated: generation.finish == Finish::Length,
-            control_tokens: with_special != generation.text,
+            control_tokens: with_special != tokenizer.decode(&generation.ids)?,
         })
     }
 }

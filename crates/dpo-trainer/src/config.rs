@@ -40,6 +40,9 @@ pub struct DpoConfig {
     /// The loop. Keys that are not given are those of [`DpoConfig::default`].
     #[serde(deserialize_with = "train_args")]
     pub train: TrainArgs,
+    /// Keep only each layer's input in the forward pass and run the layers again in the backward
+    /// pass: the memory of one layer's activations, for about a third more time.
+    pub gradient_checkpointing: bool,
     /// Longest prompt with completion in tokens; longer ones lose their end.
     pub max_length: usize,
     /// Share of prompts whose pairs are kept out of training and evaluated.
@@ -55,6 +58,7 @@ impl Default for DpoConfig {
             min_confidence: 0.0,
             reference: ReferenceModel::Start,
             train: default_train_args(),
+            gradient_checkpointing: false,
             max_length: 1024,
             held_out: 0.1,
         }

@@ -3,7 +3,7 @@ use std::ops::Range;
 use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     loss::{ScoredTokens, score_tokens, trained_hidden},
     tokenizer::Example,
 };
@@ -27,6 +27,8 @@ pub struct DpoObjective<'a> {
     pub loss_type: LossType,
     /// How closely the policy is held to the reference.
     pub beta: f64,
+    /// How training passes are run: without a seed, since dropout is off, as in TRL.
+    pub pass: Pass,
 }
 
 impl DpoObjective<'_> {
@@ -51,7 +53,7 @@ impl Objective<Gemma> for DpoObjective<'_> {
 
     fn loss(&self, model: &Gemma, items: &[usize], _: Seed) -> Result<StepLoss, ObjectiveError> {
         let pairs: Vec<&Pair> = items.iter().map(|&i| &self.train[i]).collect();
-        let forward = Forward::run(model, &pairs, self.pad, true);
+        let forward = Forward::run(model, &pairs, self.pad, Some(&self.pass));
         let mut weights = vec![0.0; forward.tokens.logps.len()];
         let mut metrics = Metrics::new();
         let mut loss = 0.0;
@@ -79,7 +81,7 @@ impl Objective<Gemma> for DpoObjective<'_> {
         let batches = self.held_out.chunks(size).zip(self.reference.held_out.chunks(size));
         for (batch, reference) in batches {
             let pairs: Vec<&Pair> = batch.iter().collect();
-            let forward = Forward::run(&model, &pairs, self.pad, false);
+            let forward = Forward::run(&model, &pairs, self.pad, None);
             for (n, (pair, &reference)) in batch.iter().zip(reference).enumerate() {
                 let policy = forward.logps(n);
                 let scored = self.loss_of(pair, policy, reference);
@@ -117,11 +119,14 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    pub(crate) fn run(gemma: &Gemma, pairs: &[&Pair], pad: u32, gradient: bool) -> Self {
+    /// With `training`, gradients can be had from it.
+    pub(crate) fn run(gemma: &Gemma, pairs: &[&Pair], pad: u32, training: Option<&Pass>) -> Self {
         let chosen = pairs.iter().map(|pair| &pair.chosen);
         let examples: Vec<&Example> = chosen.chain(pairs.iter().map(|p| &p.rejected)).collect();
-        let trained = trained_hidden(gemma, &examples, pad);
-        let tokens = score_tokens(gemma, &trained, gradient);
+        // As in TRL, dropout is off: policy and reference see the same network.
+        let inference = Pass::default();
+        let trained = trained_hidden(gemma, &examples, pad, training.unwrap_or(&inference));
+        let tokens = score_tokens(gemma, &trained, training.is_some());
         Self { tokens, rows: trained.rows }
     }
 

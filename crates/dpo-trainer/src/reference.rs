@@ -86,9 +86,7 @@ fn read(path: &Path, fingerprint: &str, prepared: &Prepared) -> Option<Reference
 fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Gemma, String)> {
     Ok(match kind {
         ReferenceModel::Start => (model.gemma.valid(), model.content_fingerprint()),
-        ReferenceModel::Base => {
-            (without_adapter(model.gemma.clone()).valid(), model.base_fingerprint.clone())
-        }
+        ReferenceModel::Base => (without_adapter(model.gemma.clone()).valid(), model.base_name()),
     })
 }
 
@@ -108,7 +106,7 @@ pub fn pair_logps(
     let mut logps = Vec::with_capacity(pairs.len());
     for batch in pairs.chunks(batch_size.max(1)) {
         let refs: Vec<&Pair> = batch.iter().collect();
-        let forward = Forward::run(gemma, &refs, pad, false);
+        let forward = Forward::run(gemma, &refs, pad, None);
         for n in 0..batch.len() {
             let pair = forward.logps(n);
             if let Some(value) = [pair.chosen, pair.rejected].into_iter().find(|x| !x.is_finite()) {

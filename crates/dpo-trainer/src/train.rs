@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use cai_data::{atomic, hash, record::PreferencePair};
-use cai_model::model::LanguageModel;
+use cai_model::{gemma::Pass, model::LanguageModel};
 use cai_train::{RunDir, train};
 
 use crate::{DpoConfig, DpoObjective, DpoReport, Error, Reference, Result, prepare};
@@ -39,6 +39,7 @@ pub fn run(
         eval_batch_size: config.train.per_device_train_batch_size,
         loss_type: config.loss_type,
         beta: config.beta,
+        pass: Pass { recompute: config.gradient_checkpointing, ..Pass::default() },
     };
     // The loop itself compares its settings; the reference names the pairs.
     let start = model.content_fingerprint();

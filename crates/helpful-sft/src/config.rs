@@ -33,6 +33,9 @@ pub struct SftConfig {
     /// The loop. Keys that are not given are those of [`SftConfig::default`].
     #[serde(deserialize_with = "train_args")]
     pub train: TrainArgs,
+    /// Keep only each layer's input in the forward pass and run the layers again in the backward
+    /// pass: the memory of one layer's activations, for about a third more time.
+    pub gradient_checkpointing: bool,
     /// Longest conversation in tokens; longer ones lose their end.
     pub max_length: usize,
     /// Which assistant turns are trained.
@@ -46,6 +49,7 @@ impl Default for SftConfig {
         Self {
             lora: LoraConfig::default(),
             train: default_train_args(),
+            gradient_checkpointing: false,
             max_length: 1024,
             turns: TrainedTurns::Last,
             held_out: 0.05,

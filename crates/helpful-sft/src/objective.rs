@@ -1,7 +1,7 @@
 use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     loss::{full_cross_entropy, score_tokens, trained_hidden},
     tokenizer::Example,
 };
@@ -28,6 +28,8 @@ pub struct SftObjective<'a> {
     pub eval_batch_size: usize,
     /// What is trained.
     pub mode: Mode,
+    /// How training passes are run; the loop gives the seed.
+    pub pass: Pass,
 }
 
 fn trained_tokens(example: &Example) -> usize {
@@ -47,10 +49,11 @@ impl Objective<Gemma> for SftObjective<'_> {
         items.iter().map(|&i| trained_tokens(&self.train[i])).sum::<usize>() as f64
     }
 
-    fn loss(&self, model: &Gemma, items: &[usize], _: Seed) -> Result<StepLoss, ObjectiveError> {
+    fn loss(&self, model: &Gemma, items: &[usize], seed: Seed) -> Result<StepLoss, ObjectiveError> {
         let examples: Vec<&Example> = items.iter().map(|&i| &self.train[i]).collect();
         let tokens = examples.iter().map(|e| e.ids.len()).sum();
-        let trained = trained_hidden(model, &examples, self.pad);
+        let pass = Pass { seed: Some(seed.derive("dropout")), ..self.pass };
+        let trained = trained_hidden(model, &examples, self.pad, &pass);
         if self.mode == Mode::Full {
             let surrogate = full_cross_entropy(model, trained);
             let loss = surrogate.clone().inner().into_scalar::<f32>() as f64;
@@ -70,7 +73,8 @@ impl Objective<Gemma> for SftObjective<'_> {
         let mut all = Metrics::new();
         for batch in self.held_out.chunks(self.eval_batch_size.max(1)) {
             let examples: Vec<&Example> = batch.iter().collect();
-            let scored = score_tokens(&model, &trained_hidden(&model, &examples, self.pad), false);
+            let trained = trained_hidden(&model, &examples, self.pad, &Pass::default());
+            let scored = score_tokens(&model, &trained, false);
             let loss = -scored.logps.iter().map(|&x| x as f64).sum::<f64>();
             all.add("loss", loss, scored.logps.len() as f64);
             all.merge(&metrics(&scored));

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use cai_data::{atomic, hash, record::Conversation};
-use cai_model::model::LanguageModel;
+use cai_model::{gemma::Pass, model::LanguageModel};
 use cai_train::{RunDir, train};
 
 use crate::{Mode, Result, SftConfig, SftObjective, SftReport, prepare};
@@ -28,6 +28,7 @@ pub fn run(
         pad: model.tokenizer.pad(),
         eval_batch_size: config.train.per_device_train_batch_size,
         mode: Mode::Adapter,
+        pass: Pass { recompute: config.gradient_checkpointing, ..Pass::default() },
     };
     // The loop itself compares its settings.
     let identity = format!("{} {}", model.content_fingerprint(), prepared.fingerprint());

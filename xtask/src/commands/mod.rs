@@ -11,6 +11,7 @@ pub mod judge;
 pub mod merge;
 pub mod pipeline;
 pub mod pretrain;
+pub mod random_model;
 pub mod score;
 pub mod sft;
 pub mod test;
@@ -18,7 +19,7 @@ pub mod test;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cai_model::{device, model::LanguageModel};
+use cai_model::{device, model::LanguageModel, quantize::Bits};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{config::Config, input};
@@ -64,6 +65,8 @@ pub enum Command {
     Score(score::ScoreArgs),
     /// Merge an adapter into its base model.
     Merge(merge::MergeArgs),
+    /// Write a model folder of random weights, of any size: for benches and tests of memory.
+    RandomModel(random_model::RandomModelArgs),
     /// Check config, files, devices, disk and memory before anything is trained.
     Doctor(doctor::DoctorArgs),
     /// Check a constitution.
@@ -102,6 +105,9 @@ pub struct ModelArgs {
     /// cpu, cuda[:n], vulkan[:n], wgpu[:n].
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Hold the base in this many bits per weight: 8 or 4 (CPU).
+    #[arg(long, value_name = "BITS")]
+    pub quantize: Option<Bits>,
 }
 
 impl ModelArgs {
@@ -109,7 +115,8 @@ impl ModelArgs {
     pub fn load(&self) -> Result<LanguageModel> {
         let device = device::parse(&self.device)?;
         let base = input::model(&self.model)?;
-        Ok(LanguageModel::load(&base.path, self.adapter.as_deref(), &device)?)
+        let adapter = self.adapter.as_deref();
+        Ok(LanguageModel::load_quantized(&base.path, adapter, self.quantize, &device)?)
     }
 }
 

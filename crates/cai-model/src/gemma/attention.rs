@@ -1,10 +1,12 @@
-use burn::{
-    module::Module,
-    tensor::{Bool, Tensor},
-};
+use burn::{module::Module, tensor::Tensor};
 
-use super::{GemmaConfig, Linear, RmsNorm, TensorSource, Variant, cache::KvCache, rope::RopeTable};
-use crate::{Result, kernels};
+use super::{
+    GemmaConfig, Linear, Pass, RmsNorm, TensorSource, Variant, cache::KvCache, rope::RopeTable,
+};
+use crate::{
+    Result,
+    kernels::{self, Visibility},
+};
 
 /// Grouped-query attention with RoPE; query heads share key/value heads.
 #[derive(Module, Debug)]
@@ -38,8 +40,7 @@ struct Shape {
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) rope: RopeTable,
-    /// True where a query may not look, `[batch or 1, 1, queries, keys]`.
-    pub(super) mask: Tensor<4, Bool>,
+    pub(super) visibility: Visibility,
 }
 
 impl Attention {
@@ -83,6 +84,7 @@ impl Attention {
         x: Tensor<3>,
         context: &Context,
         cache: Option<(usize, &mut KvCache)>,
+        pass: &Pass,
     ) -> Tensor<3> {
         let [batch, tokens, hidden] = x.dims();
         let Shape { heads, kv_heads, head_dim, scale, softcap } = self.shape;
@@ -92,17 +94,17 @@ impl Attention {
             Some(norm) => norm.forward(y),
             None => y,
         };
-        let q = normed(split(self.q_proj.forward(x.clone()), heads), &self.q_norm);
-        let k = normed(split(self.k_proj.forward(x.clone()), kv_heads), &self.k_norm);
-        let v = split(self.v_proj.forward(x), kv_heads).swap_dims(1, 2);
+        let q = normed(split(self.q_proj.forward(x.clone(), pass), heads), &self.q_norm);
+        let k = normed(split(self.k_proj.forward(x.clone(), pass), kv_heads), &self.k_norm);
+        let v = split(self.v_proj.forward(x, pass), kv_heads).swap_dims(1, 2);
         let q = context.rope.apply(q.swap_dims(1, 2));
         let k = context.rope.apply(k.swap_dims(1, 2));
         let [k, v] = match cache {
             Some((layer, cache)) => cache.append(layer, [k, v]),
             None => [k, v],
         };
-        let out = kernels::attention(q, k, v, context.mask.clone(), scale, softcap);
+        let out = kernels::attention(q, k, v, &context.visibility, scale, softcap);
         let out = out.swap_dims(1, 2).reshape([batch * tokens, heads * head_dim]);
-        self.o_proj.forward(out).reshape([batch, tokens, hidden])
+        self.o_proj.forward(out, pass).reshape([batch, tokens, hidden])
     }
 }

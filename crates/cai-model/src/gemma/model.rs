@@ -1,19 +1,19 @@
 use burn::{
-    module::{Module, Param},
-    tensor::{Bool, DType, Device, Int, Tensor, TensorData},
+    module::Module,
+    tensor::{DType, Device, Int, Tensor},
 };
 
 use super::{
-    DecoderLayer, GemmaConfig, LayerKind, Linear, RmsNorm, TensorSource, attention::Context,
-    cache::KvCache, param, rope::RopeTable,
+    DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, Replay, RmsNorm, TensorSource, Weight,
+    attention::Context, cache::KvCache, rope::RopeTable,
 };
-use crate::{Result, batch::TokenBatch};
+use crate::{Result, batch::TokenBatch, kernels::Visibility};
 
 /// Token embedding, `[vocabulary, hidden]`.
 #[derive(Module, Debug)]
 pub struct Embedding {
     /// One row per token.
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight,
 }
 
 /// The decoder without its head.
@@ -48,7 +48,7 @@ impl Gemma {
     pub fn load(config: &GemmaConfig, source: &mut impl TensorSource) -> Result<Self> {
         let table = [config.vocab_size, config.hidden_size];
         let name = "model.embed_tokens.weight";
-        let embed_tokens = Embedding { weight: param(name, source.tensor(name, table)?) };
+        let embed_tokens = Embedding { weight: source.weight(name, table)? };
         let layer = |i| DecoderLayer::load(source, &format!("model.layers.{i}"), config);
         let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
         let norm = RmsNorm::load(source, "model.norm", config.hidden_size, config.rms_norm_eps)?;
@@ -65,139 +65,156 @@ impl Gemma {
         &self.config
     }
 
-    /// Final hidden states of a right-padded batch, `[batch, tokens, hidden]`; those at pads mean
-    /// nothing.
-    ///
-    /// Pads stand behind the text, where the causal mask already hides them.
-    pub fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
-        let width = batch.width();
-        let device = batch.ids.device();
-        let positions = [(0..width).collect::<Vec<_>>()];
-        let visible = |window: usize| move |_: usize, q: usize, k: usize| k <= q && q - k < window;
-        let contexts = Kinds {
-            full: self.context(LayerKind::Full, &positions, width, visible(usize::MAX), &device),
-            sliding: self.context(
-                LayerKind::Sliding,
-                &positions,
-                width,
-                visible(self.config.sliding_window),
-                &device,
-            ),
-        };
-        self.decode(batch.ids.clone(), &contexts, None)
+    /// Final hidden states of a batch, `[batch, tokens, hidden]`; those at pads mean nothing.
+    pub fn hidden(&self, batch: &TokenBatch, pass: &Pass) -> Tensor<3> {
+        self.decode(batch.ids.clone(), &self.batch_contexts(batch), None, pass, &mut |_| {})
     }
 
-    /// Hidden states of the next tokens `[rows, tokens]`, which are appended to `cache`.
-    pub fn hidden_cached(&self, ids: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<3> {
-        let [_, tokens] = ids.dims();
-        let (start, pads, device) = (cache.len, cache.pads.clone(), ids.device());
-        let position = |slot: usize, pad: usize| slot.saturating_sub(pad);
-        let positions: Vec<Vec<usize>> = pads
-            .iter()
-            .map(|&pad| (start..start + tokens).map(|slot| position(slot, pad)).collect())
-            .collect();
-        // A pad sees itself, so that no row of the softmax is empty.
-        let visible = |window: usize| {
-            let pads = pads.clone();
-            move |row: usize, q: usize, k: usize| {
-                let q = start + q;
-                q == k || (k >= pads[row] && k < q && q - k < window)
-            }
-        };
-        let keys = start + tokens;
-        let contexts = Kinds {
-            full: self.context(LayerKind::Full, &positions, keys, visible(usize::MAX), &device),
-            sliding: self.context(
-                LayerKind::Sliding,
-                &positions,
-                keys,
-                visible(self.config.sliding_window),
-                &device,
-            ),
-        };
-        let hidden = self.decode(ids, &contexts, Some(cache));
-        cache.len += tokens;
-        hidden
+    /// Final hidden states like [`Gemma::hidden`], untracked, and what is needed to run the layers
+    /// again in the backward pass.
+    pub fn hidden_with_replay(&self, batch: &TokenBatch, pass: &Pass) -> (Tensor<3>, Replay) {
+        let contexts = self.batch_contexts(batch);
+        let mut inputs = Vec::with_capacity(self.model.layers.len() + 1);
+        let mut keep = |x: &Tensor<3>| inputs.push(x.clone());
+        let hidden = self.valid().decode(batch.ids.clone(), &contexts, None, pass, &mut keep);
+        (hidden, Replay { gemma: self.clone(), contexts, inputs, pass: *pass })
+    }
+
+    fn batch_contexts(&self, batch: &TokenBatch) -> Kinds {
+        let visible = |window| Visibility::segments(&batch.segments, batch.width(), window);
+        self.contexts(batch.positions(), visible, &batch.ids.device())
+    }
+
+    /// Hidden states of the next tokens of some rows of `cache`, `[rows, tokens, hidden]`, which are
+    /// added to it.
+    ///
+    /// `ids` `[rows, tokens]`: the first `counts[i]` of a row are the next tokens of cache row
+    /// `rows[i]`; pads may stand behind them, whose hidden states mean nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Input`] when there is no such row, it is given twice, or it has no room for
+    /// so many tokens, pads included.
+    pub fn hidden_cached(
+        &self,
+        ids: Tensor<2, Int>,
+        rows: &[usize],
+        counts: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<Tensor<3>> {
+        let ([_, tokens], device) = (ids.dims(), ids.device());
+        let starts = cache.begin(rows, counts, tokens, &device)?;
+        let positions = starts.iter().map(|&start| (start..start + tokens).collect()).collect();
+        let visible = |window| Visibility::cached(&starts, tokens, window);
+        let contexts = self.contexts(positions, visible, &device);
+        let pass = Pass::default();
+        let hidden = self.decode(ids, &contexts, Some(cache), &pass, &mut |_| {});
+        cache.end(rows, counts);
+        Ok(hidden)
     }
 
     /// Logits of hidden states `[rows, hidden]`: `[rows, vocabulary]`, soft-capped where the model
     /// does so.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = hidden.matmul(self.head().transpose()).cast(DType::F32);
+        let logits = self.head().project(hidden).cast(DType::F32);
         match self.config.final_logit_softcapping {
             Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
             None => logits,
         }
     }
 
+    /// Every matrix: embedding, projections layer by layer, and the head if it is one of its own.
+    pub fn weights(&self) -> Vec<&Weight> {
+        let projections = self.model.layers.iter().flat_map(|layer| {
+            let (attention, mlp) = (&layer.self_attn, &layer.mlp);
+            [
+                &attention.q_proj,
+                &attention.k_proj,
+                &attention.v_proj,
+                &attention.o_proj,
+                &mlp.gate_proj,
+                &mlp.up_proj,
+                &mlp.down_proj,
+            ]
+        });
+        let linears = projections.chain(&self.lm_head).map(|linear| &linear.weight);
+        std::iter::once(&self.model.embed_tokens.weight).chain(linears).collect()
+    }
+
     /// The head's weight, `[vocabulary, hidden]`.
-    pub fn head(&self) -> Tensor<2> {
+    pub fn head(&self) -> &Weight {
         match &self.lm_head {
-            Some(head) => head.weight.val(),
-            None => self.model.embed_tokens.weight.val(),
+            Some(head) => &head.weight,
+            None => &self.model.embed_tokens.weight,
         }
     }
 
+    /// `on_input` sees the input of each layer and of the final norm.
     fn decode(
         &self,
         ids: Tensor<2, Int>,
         contexts: &Kinds,
         mut cache: Option<&mut KvCache>,
+        pass: &Pass,
+        on_input: &mut dyn FnMut(&Tensor<3>),
     ) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let hidden = self.config.hidden_size;
-        let table = self.model.embed_tokens.weight.val();
+        let table = &self.model.embed_tokens.weight;
         // Hugging Face rounds √hidden to the embedding's dtype; f32 keeps it whole.
         let scale = (hidden as f64).sqrt();
-        let x = table.select(0, ids.reshape([batch * tokens])).mul_scalar(scale);
+        let x = table.select(ids.reshape([batch * tokens])).mul_scalar(scale);
         let mut x = x.reshape([batch, tokens, hidden]);
         for (i, layer) in self.model.layers.iter().enumerate() {
-            let context = match self.config.layer_kinds[i] {
-                LayerKind::Full => &contexts.full,
-                LayerKind::Sliding => &contexts.sliding,
-            };
+            on_input(&x);
             let cache = cache.as_mut().map(|cache| (i, &mut **cache));
-            x = match context {
-                Some(context) => layer.forward(x, context, cache),
+            x = match contexts.of(self, i) {
+                Some(context) => layer.forward(x, context, cache, pass),
                 None => x,
             };
         }
+        on_input(&x);
         self.model.norm.forward(x)
     }
 
-    /// RoPE table and mask of one kind of layer, `None` if the model has no such layer.
-    fn context(
+    /// RoPE table and visible keys of each kind of layer that the model has. `positions` are those
+    /// of each row's tokens, `visible` makes the visibility for a window.
+    fn contexts(
         &self,
-        kind: LayerKind,
-        positions: &[Vec<usize>],
-        keys: usize,
-        visible: impl Fn(usize, usize, usize) -> bool,
+        mut positions: Vec<Vec<usize>>,
+        visible: impl Fn(Option<usize>) -> Visibility,
         device: &Device,
-    ) -> Option<Context> {
-        if !self.config.layer_kinds.contains(&kind) {
-            return None;
+    ) -> Kinds {
+        if positions.iter().all(|row| *row == positions[0]) {
+            positions.truncate(1);
         }
-        let rope = match kind {
-            LayerKind::Full => self.config.rope,
-            LayerKind::Sliding => self.config.local_rope,
+        let context = |kind: LayerKind| {
+            let (rope, window) = match kind {
+                LayerKind::Full => (self.config.rope, None),
+                LayerKind::Sliding => (self.config.local_rope, Some(self.config.sliding_window)),
+            };
+            self.config.layer_kinds.contains(&kind).then(|| Context {
+                rope: RopeTable::new(rope, self.config.head_dim, &positions, device),
+                visibility: visible(window),
+            })
         };
-        let (rows, queries) = (positions.len(), positions[0].len());
-        let mut hidden = Vec::with_capacity(rows * queries * keys);
-        for row in 0..rows {
-            for q in 0..queries {
-                hidden.extend((0..keys).map(|k| !visible(row, q, k)));
-            }
-        }
-        let mask = TensorData::new(hidden, [rows, 1, queries, keys]);
-        Some(Context {
-            rope: RopeTable::new(rope, self.config.head_dim, positions, device),
-            mask: Tensor::<4, Bool>::from_bool(mask, device),
-        })
+        Kinds { full: context(LayerKind::Full), sliding: context(LayerKind::Sliding) }
     }
 }
 
 /// What the layers of each kind share in one forward pass.
-struct Kinds {
+#[derive(Clone)]
+pub(super) struct Kinds {
     full: Option<Context>,
     sliding: Option<Context>,
+}
+
+impl Kinds {
+    /// That of layer `i`.
+    pub(super) fn of(&self, gemma: &Gemma, i: usize) -> Option<&Context> {
+        match gemma.config.layer_kinds[i] {
+            LayerKind::Full => self.full.as_ref(),
+            LayerKind::Sliding => self.sliding.as_ref(),
+        }
+    }
 }

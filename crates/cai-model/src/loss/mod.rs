@@ -7,9 +7,14 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax};
 
-use crate::{Result, batch::TokenBatch, gemma::Gemma, tokenizer::Example};
+use crate::{
+    Result,
+    batch::{Segment, TokenBatch},
+    gemma::{Gemma, Pass, Replay},
+    tokenizer::Example,
+};
 
 /// Numbers of one chunk of logits, about 32 MiB in f32.
 const CHUNK_NUMBERS: usize = 8 << 20;
@@ -20,35 +25,147 @@ pub struct Trained {
     pub hidden: Tensor<2>,
     /// The tokens themselves.
     pub targets: Vec<u32>,
-    /// Which of them belong to each row of the batch.
+    /// Which of them belong to each example.
     pub rows: Vec<Range<usize>>,
+    /// How to get gradients if the layers are run again for them.
+    pub replay: Option<TrainedReplay>,
+}
+
+/// A forward pass that can be run again, and where in its `[batch · tokens, hidden]` the trained
+/// tokens are.
+#[derive(Clone)]
+pub struct TrainedReplay {
+    replay: Replay,
+    index: Tensor<1, Int>,
+    shape: [usize; 3],
+}
+
+impl TrainedReplay {
+    /// See [`Replay::surrogate`]; `upstream`: gradient of the trained tokens' hidden states.
+    fn surrogate(&self, upstream: Tensor<2>) -> Tensor<1> {
+        let [batch, width, size] = self.shape;
+        let options = (&upstream.device(), upstream.dtype());
+        let all = Tensor::zeros([batch * width, size], options);
+        let index = self.index.clone();
+        let all = all.select_assign(0, index, upstream, IndexingUpdateOp::Add);
+        self.replay.surrogate(all.reshape(self.shape))
+    }
 }
 
 /// Runs the decoder over right-padded `examples` and picks the hidden states before trained tokens.
 ///
-/// Tracked if the model has parameters on an autodiff device.
-pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained {
-    let device = gemma.head().inner().device();
-    let ids: Vec<&[u32]> = examples.iter().map(|e| e.ids.as_slice()).collect();
-    let batch = TokenBatch::right(&ids, pad, &device);
+/// Tracked if the model has parameters on an autodiff device; with `pass.recompute` untracked, and
+/// gradients come from running the layers again.
+pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pass) -> Trained {
+    let rows: Vec<PackedRow> =
+        examples.iter().map(|example| PackedRow::new(&[&[example]])).collect();
+    run(gemma, &rows, pad, pass)
+}
+
+/// The same for rows of several groups of examples each; the result's `rows` are one per example,
+/// row by row, group by group.
+///
+/// Examples of one group that begin with the same tokens, as the two sides of a preference pair
+/// do, share them: these are computed once. Other than that no example sees another. A group of one
+/// example is that example alone; several groups in a row are packing.
+pub fn packed_hidden(gemma: &Gemma, rows: &[Vec<&[&Example]>], pad: u32, pass: &Pass) -> Trained {
+    let rows: Vec<PackedRow> = rows.iter().map(|groups| PackedRow::new(groups)).collect();
+    run(gemma, &rows, pad, pass)
+}
+
+/// One row under construction: its tokens, and where those of each example stand.
+struct PackedRow<'a> {
+    ids: Vec<u32>,
+    segments: Vec<Segment>,
+    examples: Vec<Placed<'a>>,
+}
+
+/// An example of which the first `shared` tokens stand from slot `start`, the others from `own`.
+struct Placed<'a> {
+    example: &'a Example,
+    start: usize,
+    shared: usize,
+    own: usize,
+}
+
+impl Placed<'_> {
+    fn slot(&self, token: usize) -> usize {
+        match token < self.shared {
+            true => self.start + token,
+            false => self.own + token - self.shared,
+        }
+    }
+}
+
+impl<'a> PackedRow<'a> {
+    fn new(groups: &[&[&'a Example]]) -> Self {
+        let mut row = Self { ids: Vec::new(), segments: Vec::new(), examples: Vec::new() };
+        for group in groups {
+            row.add(group);
+        }
+        row
+    }
+
+    fn add(&mut self, group: &[&'a Example]) {
+        let shared = match group {
+            [first, others @ ..] if !others.is_empty() => {
+                let common = |other: &&Example| {
+                    first.ids.iter().zip(&other.ids).take_while(|(a, b)| a == b).count()
+                };
+                others.iter().map(common).min().unwrap_or(0)
+            }
+            _ => 0,
+        };
+        let start = self.ids.len();
+        let parent = (shared > 0).then(|| self.segment(&group[0].ids[..shared], None));
+        for example in group {
+            let own = self.ids.len();
+            self.segment(&example.ids[shared..], parent);
+            self.examples.push(Placed { example, start, shared, own });
+        }
+    }
+
+    /// Adds a segment and returns its number.
+    fn segment(&mut self, ids: &[u32], parent: Option<usize>) -> usize {
+        self.segments.push(Segment { start: self.ids.len(), len: ids.len(), parent });
+        self.ids.extend(ids);
+        self.segments.len() - 1
+    }
+}
+
+fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32, pass: &Pass) -> Trained {
+    let device = gemma.head().device();
+    let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
+    let segments = rows.iter().map(|row| row.segments.clone()).collect();
+    let batch = TokenBatch { segments, ..TokenBatch::right(&ids, pad, &device) };
     let width = batch.width();
     let mut index = Vec::new();
     let mut targets = Vec::new();
-    let mut rows = Vec::with_capacity(examples.len());
-    for (row, example) in examples.iter().enumerate() {
-        let start = targets.len();
-        // The first token has no token before it that could predict it.
-        for t in (1..example.ids.len()).filter(|&t| example.trained[t]) {
-            index.push((row * width + t - 1) as i64);
-            targets.push(example.ids[t]);
+    let mut ranges = Vec::new();
+    for (r, row) in rows.iter().enumerate() {
+        for placed in &row.examples {
+            let begin = targets.len();
+            let Example { ids, trained } = placed.example;
+            // The first token has no token before it that could predict it.
+            for t in (1..ids.len()).filter(|&t| trained[t]) {
+                index.push((r * width + placed.slot(t - 1)) as i64);
+                targets.push(ids[t]);
+            }
+            ranges.push(begin..targets.len());
         }
-        rows.push(start..targets.len());
     }
-    let hidden = gemma.hidden(&batch);
-    let [batch, width, size] = hidden.dims();
+    let (hidden, replay) = match pass.recompute {
+        true => {
+            let (hidden, replay) = gemma.hidden_with_replay(&batch, pass);
+            (hidden, Some(replay))
+        }
+        false => (gemma.hidden(&batch, pass), None),
+    };
+    let shape @ [batch, width, size] = hidden.dims();
     let index = Tensor::<1, Int>::from_data(index.as_slice(), &device);
-    let hidden = hidden.reshape([batch * width, size]).select(0, index);
-    Trained { hidden, targets, rows }
+    let hidden = hidden.reshape([batch * width, size]).select(0, index.clone());
+    let replay = replay.map(|replay| TrainedReplay { replay, index, shape });
+    Trained { hidden, targets, rows: ranges, replay }
 }
 
 /// Log-probabilities of trained tokens and what is known from the same pass.
@@ -62,6 +179,7 @@ pub struct ScoredTokens {
     /// Mean of the logits over the vocabulary.
     pub mean_logits: Vec<f32>,
     hidden: Tensor<2>,
+    replay: Option<TrainedReplay>,
     unit_grad: Option<Tensor<2>>,
 }
 
@@ -78,14 +196,17 @@ impl ScoredTokens {
         let device = unit_grad.device();
         let weights = TensorData::new(weights.to_vec(), [weights.len(), 1]);
         let grad = unit_grad.clone() * Tensor::from_data(weights, &device);
-        Ok((self.hidden.clone().cast(DType::F32) * grad).sum())
+        Ok(match &self.replay {
+            Some(replay) => replay.surrogate(grad.cast(self.hidden.dtype())),
+            None => (self.hidden.clone().cast(DType::F32) * grad).sum(),
+        })
     }
 }
 
 /// Scores each trained token; with `gradient`, keeps what [`ScoredTokens::surrogate`] needs.
 pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredTokens {
-    let head = gemma.head().inner();
-    let [vocabulary, _] = head.dims();
+    let head = gemma.head();
+    let [vocabulary, _] = head.size();
     let device = head.device();
     let tokens = trained.targets.len();
     let chunk = (CHUNK_NUMBERS / vocabulary).max(1);
@@ -96,6 +217,7 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         correct: Vec::with_capacity(tokens),
         mean_logits: Vec::with_capacity(tokens),
         hidden: trained.hidden.clone(),
+        replay: trained.replay.clone(),
         unit_grad: None,
     };
     let mut grads = Vec::new();
@@ -104,8 +226,7 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         let ids: Vec<i64> =
             trained.targets[start..start + count].iter().map(|&t| t as i64).collect();
         let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
-        let raw = hidden.clone().narrow(0, start, count).matmul(head.clone().transpose());
-        let raw = raw.cast(DType::F32);
+        let raw = head.project(hidden.clone().narrow(0, start, count)).inner().cast(DType::F32);
         let logits = match gemma.config().final_logit_softcapping {
             Some(cap) => raw.div_scalar(cap).tanh().mul_scalar(cap),
             None => raw,
@@ -122,22 +243,23 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
             .correct
             .extend(best.equal(target.clone()).int().into_data().iter::<i64>().map(|x| x == 1));
         if gradient {
-            grads.push(unit_gradient(gemma, &head, logits, probs, target));
+            grads.push(unit_gradient(gemma, hidden.dtype(), logits, probs, target));
         }
     }
     scored.unit_grad = (gradient && tokens > 0).then(|| Tensor::cat(grads, 0));
     scored
 }
 
-/// `∂ log p_target / ∂h = (onehot − p) ⊙ cap' · E`, `[tokens, hidden]` in f32.
+/// `∂ log p_target / ∂h = (onehot − p) ⊙ cap' · E`, `[tokens, hidden]` in f32; `dtype` is that of the
+/// hidden states.
 fn unit_gradient(
     gemma: &Gemma,
-    head: &Tensor<2>,
+    dtype: DType,
     logits: Tensor<2>,
     probs: Tensor<2>,
     target: Tensor<1, Int>,
 ) -> Tensor<2> {
-    let dtype = head.dtype();
+    let head = gemma.head();
     let (own, rest) = match gemma.config().final_logit_softcapping {
         None => (None, probs),
         Some(cap) => {
@@ -147,12 +269,12 @@ fn unit_gradient(
             (Some(own), probs * slope)
         }
     };
-    let target_rows = head.clone().select(0, target).cast(DType::F32);
+    let target_rows = head.select(target).inner().cast(DType::F32);
     let target_rows = match own {
         Some(own) => target_rows * own,
         None => target_rows,
     };
-    target_rows - rest.cast(dtype).matmul(head.clone()).cast(DType::F32)
+    target_rows - head.project_back(rest.cast(dtype)).inner().cast(DType::F32)
 }
 
 fn values(column: Tensor<2>) -> Vec<f32> {
@@ -162,7 +284,7 @@ fn values(column: Tensor<2>) -> Vec<f32> {
 /// Mean-able cross-entropy when the head itself is trained (pretraining): the summed negative
 /// log-probability as a tracked scalar, through full logits of the trained tokens.
 pub fn full_cross_entropy(gemma: &Gemma, trained: Trained) -> Tensor<1> {
-    let device = gemma.head().inner().device();
+    let device = gemma.head().device();
     let ids: Vec<i64> = trained.targets.iter().map(|&t| t as i64).collect();
     let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
     let logps = log_softmax(gemma.logits(trained.hidden), 1);

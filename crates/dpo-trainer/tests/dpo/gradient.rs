@@ -7,7 +7,7 @@ use burn::{
     tensor::{Gradients, Tensor, TensorData},
 };
 use cai_data::seed::Seed;
-use cai_model::gemma::Gemma;
+use cai_model::gemma::{Gemma, Pass};
 use cai_train::{Objective, params};
 use dpo_trainer::{DpoConfig, DpoObjective, LossType, Reference, prepare};
 
@@ -38,6 +38,7 @@ fn the_gradient_is_that_of_the_loss() {
         eval_batch_size: 8,
         loss_type: LossType::Sigmoid,
         beta: 1.0,
+        pass: Pass::default(),
     };
     let gemma = model.gemma.train();
     let items: Vec<usize> = (0..8).collect();
