@@ -66,6 +66,12 @@ mod tests {
         assert_eq!(normalise("ÄÖ 東京"), "äö 東京");
     }
 
+    #[test]
+    fn the_function_words_are_in_order_and_folded() {
+        assert!(FUNCTION_WORDS.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(FUNCTION_WORDS.iter().all(|word| normalise(word) == *word));
+    }
+
     proptest! {
         #[test]
         fn folding_twice_changes_nothing(text in any::<String>()) {

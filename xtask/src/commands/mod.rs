@@ -8,6 +8,7 @@ pub mod dpo;
 pub mod evaluate;
 pub mod feedback;
 pub mod generate;
+pub mod judge;
 pub mod merge;
 pub mod pipeline;
 pub mod pretrain;
@@ -61,6 +62,8 @@ pub enum Command {
     Dpo(dpo::DpoArgs),
     /// Compare models side by side.
     Evaluate(evaluate::EvaluateArgs),
+    /// Judge any answers, without a model.
+    Judge(judge::JudgeArgs),
     /// Answer prompts.
     Generate(generate::GenerateArgs),
     /// Log-probabilities of completions.
