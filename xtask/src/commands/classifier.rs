@@ -135,6 +135,7 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
                 Some(data) => split(&read(&data, &run.classifier.labels)?, &data, &run.classifier)?,
                 None => from_config(&run)?,
             };
+            let dataset = dataset.with_written(&run.classifier, train::seed(&run.classifier))?;
             let device = device::parse(&run.device)?;
             let report = train::train_on(&run.classifier, dataset, &device, &output_dir)?;
             println!("{}", report.markdown());
