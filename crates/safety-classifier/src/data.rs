@@ -127,6 +127,17 @@ impl Dataset {
         Self { train, held_out, counts }.checked(config)
     }
 
+    /// The held-out texts as records.
+    pub fn held_out_records(&self, labels: &[String]) -> Vec<LabelledText> {
+        let record = |sample: &Sample| {
+            let mut record = LabelledText::new(sample.text.clone(), labels[sample.class].clone());
+            record.group = sample.group.clone();
+            record.extra.extend(sample.source.clone().map(|s| ("source".to_string(), s.into())));
+            record
+        };
+        self.held_out.iter().map(record).collect()
+    }
+
     /// The dataset with the texts that `config.written` asks for among the training texts, but for
     /// those that already occur.
     ///

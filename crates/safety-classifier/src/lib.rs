@@ -5,6 +5,7 @@
 //! [`SafetyClassifier::load`] reads one and [`SafetyClassifier::predict`] classifies texts.
 //! The labels are those of the config: a text with another label is an error, never a default.
 
+pub mod assess;
 pub mod attack;
 pub mod batch;
 pub mod bootstrap;
@@ -17,6 +18,8 @@ pub mod ensemble;
 pub mod error;
 pub mod evaluate;
 pub mod explain;
+pub mod fairness;
+mod html;
 pub mod identity;
 pub mod linear;
 pub mod metrics;
@@ -29,6 +32,7 @@ pub mod predict;
 pub mod report;
 pub mod sources;
 pub mod stream;
+mod svg;
 pub mod text;
 pub mod tokenizer;
 pub mod train;
