@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::calibrate::CalibrationMethod;
 use crate::error::{Error, Result};
 use crate::linear::LinearConfig;
+use crate::written::WrittenConfig;
 
 /// Special tokens and the 256 bytes: what a vocabulary holds before the first merge.
 const SMALLEST_VOCABULARY: usize = 258;
@@ -51,6 +52,8 @@ pub struct ClassifierConfig {
     pub label_smoothing: f64,
     /// How probabilities are calibrated on the held-out texts.
     pub calibration: CalibrationMethod,
+    /// Texts written for this project that join the training texts.
+    pub written: WrittenConfig,
     /// How much each class weighs in the loss.
     pub class_weights: ClassWeights,
     /// Share of each class held out for evaluation and calibration.
@@ -135,6 +138,7 @@ impl Default for ClassifierConfig {
             token_dropout: 0.0,
             label_smoothing: 0.0,
             calibration: CalibrationMethod::Temperature,
+            written: WrittenConfig::default(),
             class_weights: ClassWeights::None,
             held_out_fraction: 0.1,
             near_duplicate: 0.9,

@@ -1,6 +1,6 @@
 //! Labelled texts: reading them, leaving out what cannot be learnt from, and splitting.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use cai_data::jsonl::Reader;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ClassifierConfig;
 use crate::error::{Error, Result};
 use crate::near;
+use crate::written;
 
 /// A text with its class as a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,14 +127,48 @@ impl Dataset {
         Self { train, held_out, counts }.checked(config)
     }
 
+    /// The held-out texts as records.
+    pub fn held_out_records(&self, labels: &[String]) -> Vec<LabelledText> {
+        let record = |sample: &Sample| {
+            let mut record = LabelledText::new(sample.text.clone(), labels[sample.class].clone());
+            record.group = sample.group.clone();
+            record.extra.extend(sample.source.clone().map(|s| ("source".to_string(), s.into())));
+            record
+        };
+        self.held_out.iter().map(record).collect()
+    }
+
+    /// The dataset with the texts that `config.written` asks for among the training texts, but for
+    /// those that already occur.
+    ///
+    /// # Errors
+    /// None that the config's checks let pass.
+    pub fn with_written(mut self, config: &ClassifierConfig, seed: Seed) -> Result<Self> {
+        let written = written::training_texts(config, seed);
+        let known: HashSet<String> =
+            self.train.iter().chain(&self.held_out).map(|sample| normalise(&sample.text)).collect();
+        let new: Vec<LabelledText> =
+            written.into_iter().filter(|text| !known.contains(&normalise(&text.text))).collect();
+        self.counts.total += new.len();
+        self.train.extend(samples(&new, &config.labels)?);
+        self.counted(config)
+    }
+
     /// Counts what is there, and makes sure that every class can be learnt.
-    fn checked(mut self, config: &ClassifierConfig) -> Result<Self> {
+    fn checked(self, config: &ClassifierConfig) -> Result<Self> {
         require_all_classes(&self.train, config)?;
+        self.counted(config)
+    }
+
+    fn counted(mut self, config: &ClassifierConfig) -> Result<Self> {
+        let Counts { train, held_out, sources, .. } = &mut self.counts;
+        train.clear();
+        held_out.clear();
+        sources.clear();
         for (side, samples) in [("train", &self.train), ("held_out", &self.held_out)] {
             for sample in samples {
                 let label = config.labels[sample.class].clone();
-                let Counts { train, held_out, sources, .. } = &mut self.counts;
-                let count = if side == "train" { train } else { held_out };
+                let count = if side == "train" { &mut *train } else { &mut *held_out };
                 *count.entry(label.clone()).or_default() += 1;
                 if let Some(source) = &sample.source {
                     let sides = sources.entry(source.clone()).or_default();

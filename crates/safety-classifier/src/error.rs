@@ -61,6 +61,10 @@ pub enum Error {
         problem: String,
     },
 
+    /// The report could not be made.
+    #[error("report: {0}")]
+    Report(String),
+
     /// Predictions could not be written.
     #[error("writing predictions: {0}")]
     Output(std::io::Error),

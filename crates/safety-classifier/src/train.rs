@@ -38,6 +38,7 @@ pub fn train(
 ) -> Result<Report> {
     config.validate()?;
     let dataset = Dataset::new(records, config, seed(config))?;
+    let dataset = dataset.with_written(config, seed(config))?;
     train_on(config, dataset, device, out_dir)
 }
 

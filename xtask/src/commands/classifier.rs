@@ -1,16 +1,18 @@
 use std::{
     fs,
-    io::{BufRead, Write, stdin, stdout},
+    io::{BufRead, IsTerminal, Write, stdin, stdout},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
-use cai_data::record::LabelledText;
+use cai_data::{atomic, jsonl, record::LabelledText};
 use cai_model::device;
 use clap::{Args, Subcommand};
 use safety_classifier::{
     ClassifierConfig, SafetyClassifier,
+    assess::{AssessConfig, assess},
     data::{Dataset, read},
+    explain::explain,
     report::evaluation_markdown,
     sources::Source,
     stream, train,
@@ -52,9 +54,27 @@ enum Action {
         /// The classifier's folder.
         #[arg(long)]
         model: PathBuf,
-        /// JSONL of {"text", "label"}.
+        /// JSONL, CSV or Parquet of texts and labels.
         #[arg(long)]
-        data: PathBuf,
+        data: String,
+        /// Another classifier's predictions of the same texts, JSONL of {"label"}: the difference
+        /// gets a paired interval.
+        #[arg(long, requires = "output_dir")]
+        baseline: Option<PathBuf>,
+        /// Folder for report.html and assessment.json: fairness, robustness, curves and all.
+        #[arg(long)]
+        output_dir: Option<PathBuf>,
+    },
+    /// Show which words of a text decide its label.
+    Explain {
+        /// The classifier's folder.
+        #[arg(long)]
+        model: PathBuf,
+        /// Also write a page of HTML.
+        #[arg(long)]
+        html: Option<PathBuf>,
+        /// The text.
+        text: String,
     },
     /// Classify texts: a file, arguments, or one a line from standard input.
     Predict {
@@ -135,15 +155,37 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
                 Some(data) => split(&read(&data, &run.classifier.labels)?, &data, &run.classifier)?,
                 None => from_config(&run)?,
             };
+            let dataset = dataset.with_written(&run.classifier, train::seed(&run.classifier))?;
             let device = device::parse(&run.device)?;
+            let held_out = dataset.held_out_records(&run.classifier.labels);
             let report = train::train_on(&run.classifier, dataset, &device, &output_dir)?;
             println!("{}", report.markdown());
+            let classifier = SafetyClassifier::load(&output_dir, &device)?;
+            let assessment = assess(&classifier, &held_out, None, &assess_config(&run.classifier))?;
+            assessment.save(&output_dir, Some(&report.data))?;
+            println!("{}", output_dir.join("report.html").display());
         }
-        Action::Eval { model, data } => {
+        Action::Eval { model, data, baseline, output_dir } => {
             let classifier = SafetyClassifier::load(&model, &device::parse("cpu")?)?;
-            let records = read(&data, classifier.labels())?;
+            let file = input::file(&data)?.path;
+            let records = Source::new(data).read(&file, classifier.labels())?;
             let evaluation = safety_classifier::evaluate(&classifier, &records, MIN_GROUP_SIZE)?;
             println!("{}", evaluation_markdown(&evaluation));
+            if let Some(dir) = output_dir {
+                super::create_dir(&dir)?;
+                let baseline = baseline.map(|path| labels_of(&path)).transpose()?;
+                let config = AssessConfig::default();
+                assess(&classifier, &records, baseline.as_deref(), &config)?.save(&dir, None)?;
+                println!("{}", dir.join("report.html").display());
+            }
+        }
+        Action::Explain { model, html, text } => {
+            let classifier = SafetyClassifier::load(&model, &device::parse("cpu")?)?;
+            let explanation = explain(&classifier, &text)?;
+            print!("{}", explanation.terminal(stdout().is_terminal()));
+            if let Some(path) = html {
+                atomic::write(&path, explanation.html().as_bytes())?;
+            }
         }
         Action::Predict { model, input, output, texts } => {
             let classifier = SafetyClassifier::load(&model, &device::parse("cpu")?)?;
@@ -154,6 +196,20 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn assess_config(config: &ClassifierConfig) -> AssessConfig {
+    let min_group_size = config.min_group_size;
+    AssessConfig { min_group_size, seed: config.train.seed, ..AssessConfig::default() }
+}
+
+/// The labels of recorded predictions.
+fn labels_of(path: &Path) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Line {
+        label: String,
+    }
+    Ok(jsonl::read::<Line>(path)?.into_iter().map(|line| line.label).collect())
 }
 
 /// Reads a classifier's config, or the classifier's part of a pipeline's.

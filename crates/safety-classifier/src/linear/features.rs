@@ -170,6 +170,14 @@ impl Vectoriser {
         row
     }
 
+    /// How many of the words of a folded text are known, and how many there are.
+    pub(crate) fn known_words(&self, folded: &str) -> (usize, usize) {
+        let tokens = tokens(folded);
+        let known =
+            |word: &&&str| self.columns.contains_key(&hash(WORDS, word.chars().chain([' '])));
+        (tokens.iter().filter(known).count(), tokens.len())
+    }
+
     /// The vectors of many folded texts.
     pub(crate) fn rows(&self, folded: &[String]) -> Sparse {
         Sparse::new(folded.par_iter().map(|text| self.row(text)).collect())

@@ -79,6 +79,12 @@ impl LinearModel {
         folded.par_iter().map(text).collect()
     }
 
+    /// Share of the words of a folded text that are not among the n-grams; 0 without words.
+    pub fn unknown_words(&self, folded: &str) -> f64 {
+        let (known, words) = self.vectoriser.known_words(folded);
+        if words == 0 { 0.0 } else { (words - known) as f64 / words as f64 }
+    }
+
     /// Number of n-grams.
     pub fn features(&self) -> usize {
         self.vectoriser.len()
