@@ -12,7 +12,10 @@ use dpo_trainer::DpoConfig;
 use evaluator::EvaluatorConfig;
 use helpful_sft::SftConfig;
 use safety_classifier::ClassifierConfig;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_yaml::{Mapping, Value};
 
 use crate::pipeline::Stage;
@@ -242,25 +245,12 @@ impl Config {
     /// A missing file, broken YAML, an unknown key or a value of the wrong type; the message names
     /// file and key.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| {
-            format!(
-                "config {}: not readable; see configs/ for those that come with it",
-                path.display()
-            )
-        })?;
-        let mut value: Value =
-            serde_yaml::from_str(&text).with_context(|| format!("config {}", path.display()))?;
-        for set in sets {
-            apply(&mut value, set)?;
-        }
+        let mut value = yaml(path, sets)?;
         let seed = value.get("seed").cloned().unwrap_or(Value::from(42));
         for key in SEEDS {
             put(&mut value, key, seed.clone(), false)?;
         }
-        let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
-            let (key, reason) = (error.path().to_string(), error.into_inner());
-            anyhow!("config {} (with --set), key {key}: {reason}", path.display())
-        })?;
+        let config: Self = parse(value, path)?;
         config.check().with_context(|| format!("config {}", path.display()))?;
         Ok(config)
     }
@@ -299,6 +289,35 @@ impl Config {
     pub fn data_seed(&self) -> Seed {
         Seed(self.seed).derive("data")
     }
+}
+
+/// Reads a YAML file and applies `--set` changes.
+///
+/// # Errors
+///
+/// A missing file, broken YAML, or a change that does not fit.
+pub fn yaml(path: &Path, sets: &[String]) -> Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("config {}: not readable; see configs/ for those that come with it", path.display())
+    })?;
+    let mut value: Value =
+        serde_yaml::from_str(&text).with_context(|| format!("config {}", path.display()))?;
+    for set in sets {
+        apply(&mut value, set)?;
+    }
+    Ok(value)
+}
+
+/// Turns what [`yaml`] read into a config.
+///
+/// # Errors
+///
+/// An unknown key or a value of the wrong type; the message names file and key.
+pub fn parse<T: DeserializeOwned>(value: Value, path: &Path) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let (key, reason) = (error.path().to_string(), error.into_inner());
+        anyhow!("config {} (with --set), key {key}: {reason}", path.display())
+    })
 }
 
 /// Applies one `key.path=value`, where the value is YAML.

@@ -105,9 +105,10 @@ impl Gemma {
         let ([_, tokens], device) = (ids.dims(), ids.device());
         let starts = cache.begin(rows, counts, tokens, &device)?;
         let positions = starts.iter().map(|&start| (start..start + tokens).collect()).collect();
-        let visible = |window| Visibility::continued(&starts, tokens, window);
+        let visible = |window| Visibility::cached(&starts, tokens, window);
         let contexts = self.contexts(positions, visible, &device);
-        let hidden = self.decode(ids, &contexts, Some(cache), &Pass::default(), &mut |_| {});
+        let pass = Pass::default();
+        let hidden = self.decode(ids, &contexts, Some(cache), &pass, &mut |_| {});
         cache.end(rows, counts);
         Ok(hidden)
     }

@@ -44,12 +44,11 @@ impl Visibility {
         Self::new([1, len, len], seen.collect())
     }
 
-    /// `tokens` new tokens of each row, of which the first stands at position `starts[row]`; the key
-    /// of each token, new or earlier, stands in the slot of its position.
-    pub fn continued(starts: &[usize], tokens: usize, window: Option<usize>) -> Self {
+    /// `tokens` new tokens in each row of a cache, those of row `b` in the slots from `starts[b]`.
+    pub fn cached(starts: &[usize], tokens: usize, window: Option<usize>) -> Self {
         let seen = |&start: &usize| {
-            let own = move |q| Seen { prefix: [0, 0], own: [first(q, window), q + 1] };
-            (start..start + tokens).map(own)
+            (start..start + tokens)
+                .map(move |q| Seen { prefix: [0, 0], own: [first(q, window), q + 1] })
         };
         let all = starts.iter().flat_map(seen).collect();
         let keys = starts.iter().max().map_or(0, |start| start + tokens);
@@ -151,10 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn new_tokens_see_those_before_them_in_their_row() {
+    fn rows_of_a_cache_are_of_different_length() {
+        let starts = [0, 2, 5];
         for window in WINDOWS {
-            for (starts, tokens) in [([0, 0, 0], 6), ([6, 0, 3], 1), ([6, 0, 3], 3)] {
-                let visibility = Visibility::continued(&starts, tokens, window);
+            for tokens in [1, 3] {
+                let visibility = Visibility::cached(&starts, tokens, window);
                 check(&visibility, |row, q, k| {
                     let q = starts[row] + q;
                     k <= q && window.is_none_or(|w| q - k < w)

@@ -1,8 +1,11 @@
 //! Adapters of every kind that PEFT made (`fixtures/adapters.py`), against its numbers.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
+use burn::tensor::Tensor;
+use cai_data::seed::Seed;
 use cai_model::{
+    checkpoint::write_safetensors,
     gemma::Pass,
     lora::{largest_change, merge_adapter, prompt_logits, train_adapter},
     model::LanguageModel,
@@ -113,11 +116,27 @@ pub fn trained_further(name: &str) -> f64 {
     within("logits of the trainable adapter", adapter.difference(&trainable), LOGITS)
 }
 
-/// Reads each adapter and saves it in `out/NAME`, for PEFT to read.
+/// Trains an adapter with the settings of each of PEFT's, and saves it in `out/NAME` with its logits
+/// of the base's `right` batch in `logits.safetensors`, row by row.
 pub fn save_all(out: &Path) {
     for entry in std::fs::read_dir(fixture("adapters")).unwrap() {
         let name = entry.unwrap().file_name();
         let adapter = Adapter::read(name.to_str().unwrap());
-        adapter.model().save_adapter(&out.join(&name)).unwrap();
+        let config = adapter.model().adapter.unwrap();
+        let mut model = adapter.base.base().add_adapter(&config, Seed(5)).unwrap();
+        let examples = adapter.base.sft_examples();
+        let losses = (0..20).map(|_| {
+            let step = training::sft(&model, &examples, &Pass::default());
+            model.gemma = training::descend(model.gemma.clone(), &step, 0.2);
+            step.loss
+        });
+        let losses: Vec<f64> = losses.collect();
+        println!("{name:?}: loss {:.4} to {:.4}", losses[0], losses[19]);
+        model.save_adapter(&out.join(&name)).unwrap();
+        let logits = prompt_logits(&model, &adapter.base.sequences("right")).unwrap();
+        let named = |(i, logits): (usize, Tensor<2>)| (format!("logits.{i}"), logits.into_data());
+        let logits = logits.into_iter().enumerate().map(named).collect();
+        let file = out.join(&name).join("logits.safetensors");
+        write_safetensors(&file, logits, HashMap::new()).unwrap();
     }
 }

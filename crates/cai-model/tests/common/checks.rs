@@ -30,6 +30,7 @@ const GRADIENT: f64 = 1e-3;
 
 /// Asserts that a difference is within its tolerance and hands it on.
 pub fn within(what: &str, difference: f64, tolerance: f64) -> f64 {
+    println!("{what}: {difference:.1e}");
     assert!(difference <= tolerance, "{what}: off by {difference:e}, tolerance {tolerance:e}");
     difference
 }
