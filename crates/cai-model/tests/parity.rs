@@ -37,6 +37,7 @@ parity!(
         hub_config,
         right_padded_logits,
         left_padded_logits,
+        cached_logits,
         adapter_logits,
         greedy_tokens,
         sft_loss,
@@ -68,7 +69,7 @@ macro_rules! adapters {
 
 adapters!(
     [rslora, dora, patterns, everything],
-    [logits, gradients, round_trip, parameters, merged, trained_further]
+    [logits, gradients, round_trip, parameters, merged, trained_further, recomputed]
 );
 
 #[test]

@@ -1,6 +1,6 @@
 //! A base in 8 and 4 bits: its products, training on it, and what it does to a model's predictions.
 
-mod common;
+use std::path::{Path, PathBuf};
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -18,7 +18,10 @@ use cai_model::{
     quantize::{self, Bits, QuantMatrix},
     tokenizer::Example,
 };
-use common::fixture;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
 
 const BITS: [Bits; 2] = [Bits::Eight, Bits::Four];
 

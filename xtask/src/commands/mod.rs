@@ -6,6 +6,7 @@ pub mod critique;
 pub mod doctor;
 pub mod dpo;
 pub mod evaluate;
+pub mod feedback;
 pub mod generate;
 pub mod merge;
 pub mod pipeline;
@@ -14,6 +15,7 @@ pub mod random_model;
 pub mod score;
 pub mod sft;
 mod show_batch;
+pub mod study;
 pub mod test;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ pub enum Command {
     Sft(sft::SftArgs),
     /// Let a model answer prompts, criticise and revise its answers.
     Critique(critique::CritiqueArgs),
+    /// Let a feedback model compare samples of a policy, or measure one.
+    Feedback(feedback::FeedbackArgs),
     /// Optimise a policy on preference pairs.
     Dpo(dpo::DpoArgs),
     /// Compare models side by side.
@@ -69,6 +73,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Check a constitution.
     Constitution(constitution::ConstitutionArgs),
+    /// Repeat the paper's comparisons over several seeds.
+    Study(study::StudyArgs),
     /// Run the tests.
     Test(test::TestArgs),
 }

@@ -1,13 +1,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
+use burn::tensor::DType;
 use cai_data::seed::Seed;
 use cai_model::{
     checkpoint::write_random_model,
     gemma::{GemmaConfig, PRESETS, preset},
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
-use safetensors::Dtype;
 
 /// Write a model folder of random weights, of any size: for benches and tests of memory.
 #[derive(Args)]
@@ -40,8 +40,8 @@ pub fn run(args: RandomModelArgs) -> Result<()> {
     let config = preset(&args.preset).context("unknown preset")?;
     let config = GemmaConfig::from_json(config).map_err(|reason| anyhow!(reason))?;
     let dtype = match args.dtype {
-        Type::F32 => Dtype::F32,
-        Type::Bf16 => Dtype::BF16,
+        Type::F32 => DType::F32,
+        Type::Bf16 => DType::BF16,
     };
     write_random_model(&config, dtype, Seed(args.seed), &args.tokenizer, &args.out)?;
     let millions = config.num_parameters() as f64 / 1e6;

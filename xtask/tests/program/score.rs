@@ -83,6 +83,13 @@ fn a_merged_model_answers_as_its_adapter_does() {
     let mut merge = xtask(["merge", "--model", MODEL, "--dtype", "f32"]);
     let stdout = done(merge.arg("--adapter").arg(&folder).arg("--out").arg(&merged));
     assert!(stdout.contains("largest weight change"), "{stdout}");
+    let report = fs::read_to_string(merged.join("merge_report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let number = |path: &str| report.pointer(path).unwrap().as_f64().unwrap();
+    assert!(number("/weight_change/largest") > number("/weight_change/mean"), "{report}");
+    assert!(number("/weight_change/mean") > 0.0, "{report}");
+    assert!(number("/largest_logit_change") < 1e-3, "{report}");
+    assert_eq!(number("/largest_logit_change_as_written"), number("/largest_logit_change"));
 
     let with_adapter = {
         let mut command = xtask(["generate", "--model", MODEL, "--greedy"]);

@@ -2,15 +2,15 @@
 
 use std::{borrow::Cow, path::Path};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use cai_data::{atomic, seed::Seed};
 use half::bf16;
 use rayon::prelude::*;
 use safetensors::Dtype;
 
-use super::{LazyTensor, SHARD_BYTES, copy_companions, write_model};
+use super::{LazyTensor, SHARD_BYTES, copy_companions, file_dtype, write_model};
 use crate::{
-    Error, Result,
+    Result,
     gemma::{Gemma, GemmaConfig, TensorSource, gaussian},
 };
 
@@ -24,17 +24,15 @@ const STD: f64 = 0.02;
 ///
 /// # Errors
 ///
-/// [`Error::Input`] for another type; I/O errors.
+/// [`crate::Error::Input`] for another type; I/O errors.
 pub fn write_random_model(
     config: &GemmaConfig,
-    dtype: Dtype,
+    dtype: DType,
     seed: Seed,
     tokenizer: &Path,
     dir: &Path,
 ) -> Result<()> {
-    if ![Dtype::F32, Dtype::BF16].contains(&dtype) {
-        return Err(Error::Input(format!("cannot write weights as {dtype:?}; use f32 or bf16")));
-    }
+    let dtype = file_dtype("the weights", dtype)?;
     let mut shapes = Shapes(Vec::new());
     Gemma::load(config, &mut shapes)?;
     let lazy = |(name, shape): (String, Vec<usize>)| {
@@ -84,7 +82,7 @@ mod tests {
     #[test]
     fn a_random_folder_loads() {
         let dir = tempfile::tempdir().unwrap();
-        for (model_type, dtype) in [("gemma", Dtype::F32), ("gemma3_text", Dtype::BF16)] {
+        for (model_type, dtype) in [("gemma", DType::F32), ("gemma3_text", DType::BF16)] {
             let config = GemmaConfig::from_json(json!({
                 "model_type": model_type, "vocab_size": 50, "hidden_size": 8,
                 "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -93,8 +91,8 @@ mod tests {
             .unwrap();
             write_random_model(&config, dtype, Seed(1), dir.path(), dir.path()).unwrap();
             let config = GemmaConfig::read(dir.path()).unwrap();
-            let (device, f32) = (Device::flex(), burn::tensor::DType::F32);
-            let gemma = load_gemma(dir.path(), &config, f32, None, &device).unwrap();
+            let device = Device::flex();
+            let gemma = load_gemma(dir.path(), &config, DType::F32, None, &device).unwrap();
             let spread = gemma.weights()[0].to_tensor().square().mean().sqrt();
             assert!((spread.into_scalar::<f32>() / STD as f32 - 1.0).abs() < 0.1);
         }

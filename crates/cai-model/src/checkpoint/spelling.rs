@@ -10,6 +10,9 @@ const VISION: [&str; 4] = [
     "model.multi_modal_projector.",
 ];
 
+/// What PEFT puts before the names of an adapter's tensors.
+const ADAPTER: &str = "base_model.model.";
+
 /// From the names of a text model to the names in a file.
 ///
 /// Gemma 3 4b and up hold the text model as `language_model.model.…` (hub checkpoints) or as
@@ -27,15 +30,15 @@ impl Spelling {
         self.0.get(name).cloned().unwrap_or_else(|| name.to_string())
     }
 
-    /// Whether the tensor belongs to the part that sees images.
+    /// Whether the tensor, of a model or of an adapter, belongs to the part that sees images.
     pub fn is_vision(name: &str) -> bool {
+        let name = name.strip_prefix(ADAPTER).unwrap_or(name);
         VISION.iter().any(|prefix| name.starts_with(prefix))
     }
 }
 
 /// The name in a text model.
 fn plain(name: &str) -> String {
-    const ADAPTER: &str = "base_model.model.";
     let (prefix, name) = match name.strip_prefix(ADAPTER) {
         Some(rest) => (ADAPTER, rest),
         None => ("", name),
@@ -69,6 +72,7 @@ mod tests {
         assert_eq!(Spelling::new([head]).of("lm_head.weight"), head);
         assert_eq!(Spelling::new([head]).of("absent"), "absent");
         assert!(Spelling::is_vision("model.vision_tower.embeddings.weight"));
+        assert!(Spelling::is_vision("base_model.model.model.vision_tower.q_proj.lora_A.weight"));
         assert!(!Spelling::is_vision(name));
     }
 }

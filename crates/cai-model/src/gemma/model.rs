@@ -85,20 +85,31 @@ impl Gemma {
         self.contexts(batch.positions(), visible, &batch.ids.device())
     }
 
-    /// Hidden states of the next tokens `[rows, tokens]`, which are appended to `cache`.
-    pub fn hidden_cached(&self, ids: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<3> {
-        let [_, tokens] = ids.dims();
-        let (start, pads) = (cache.len, &cache.pads);
-        let slots = |&pad: &usize| {
-            (start..start + tokens).map(move |slot| slot.saturating_sub(pad)).collect()
-        };
-        let positions = pads.iter().map(slots).collect();
-        let visible = |window| Visibility::cached(pads, start, tokens, window);
-        let contexts = self.contexts(positions, visible, &ids.device());
-        let pass = Pass::default();
-        let hidden = self.decode(ids, &contexts, Some(cache), &pass, &mut |_| {});
-        cache.len += tokens;
-        hidden
+    /// Hidden states of the next tokens of some rows of `cache`, `[rows, tokens, hidden]`, which are
+    /// added to it.
+    ///
+    /// `ids` `[rows, tokens]`: the first `counts[i]` of a row are the next tokens of cache row
+    /// `rows[i]`; pads may stand behind them, whose hidden states mean nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Input`] when there is no such row, it is given twice, or it has no room for
+    /// so many tokens, pads included.
+    pub fn hidden_cached(
+        &self,
+        ids: Tensor<2, Int>,
+        rows: &[usize],
+        counts: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<Tensor<3>> {
+        let ([_, tokens], device) = (ids.dims(), ids.device());
+        let starts = cache.begin(rows, counts, tokens, &device)?;
+        let positions = starts.iter().map(|&start| (start..start + tokens).collect()).collect();
+        let visible = |window| Visibility::continued(&starts, tokens, window);
+        let contexts = self.contexts(positions, visible, &device);
+        let hidden = self.decode(ids, &contexts, Some(cache), &Pass::default(), &mut |_| {});
+        cache.end(rows, counts);
+        Ok(hidden)
     }
 
     /// Logits of hidden states `[rows, hidden]`: `[rows, vocabulary]`, soft-capped where the model

@@ -116,7 +116,13 @@ pub fn load_adapter(
         linear.lora = Some(lora.frozen(linear));
         count += 1;
     }
-    match weights.unused().first() {
+    let left = weights.unused();
+    let (vision, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|n| Spelling::is_vision(n));
+    if !vision.is_empty() {
+        let (count, path) = (vision.len(), dir.display());
+        tracing::info!("{path}: {count} tensors for images are left out");
+    }
+    match left.first() {
         Some(name) => Err(fail(format!(
             "tensor '{name}' has no place in this base model with these settings"
         ))),

@@ -226,6 +226,34 @@ mod tests {
     }
 
     #[test]
+    fn any_value_of_any_key_is_read_or_refused() {
+        let odd = [
+            json!(-1),
+            json!(0.5),
+            json!(1e300),
+            json!("(("),
+            json!("(a+)+$"),
+            json!([[]]),
+            json!([null]),
+            json!({"(a|a)*$": -3}),
+            json!({"": "x"}),
+            json!(true),
+        ];
+        let file = LoraConfig::default().to_peft("base");
+        for key in file.as_object().unwrap().keys() {
+            for value in &odd {
+                let mut file = file.clone();
+                file[key] = value.clone();
+                if let Ok(config) = LoraConfig::from_peft(&file) {
+                    let name = format!("model.layers.0.self_attn.{}_proj", "a".repeat(40));
+                    assert!(config.rank(&name) > 0 && config.scale(&name).is_finite(), "{key}");
+                    config.targets(&name);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn keys_at_their_default_and_ways_to_begin_are_accepted() {
         for (key, value) in [
             ("some_future_key", Value::Null),

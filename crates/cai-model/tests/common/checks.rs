@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 use cai_data::{record::Message, seed::Seed};
 use cai_model::{
     batch::TokenBatch,
@@ -30,6 +30,7 @@ const GRADIENT: f64 = 1e-3;
 
 /// Asserts that a difference is within its tolerance and hands it on.
 pub fn within(what: &str, difference: f64, tolerance: f64) -> f64 {
+    println!("{what}: {difference:.1e}");
     assert!(difference <= tolerance, "{what}: off by {difference:e}, tolerance {tolerance:e}");
     difference
 }
@@ -79,19 +80,52 @@ pub fn right_padded(reference: &Reference, model: &LanguageModel, theirs: &Array
     compare_logits(reference, model, hidden, "right", theirs)
 }
 
-/// Logits of the left-padded batch, through the cache as in generation.
+/// Logits of the left-padded batch.
 pub fn left_padded_logits(reference: &Reference) -> f64 {
     let model = reference.base();
     let rows = reference.sequences("left");
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::left(&rows, model.tokenizer.pad(), &model.device);
-    let pads = batch.lengths.iter().map(|n| batch.width() - n).collect();
-    let mut cache = KvCache::new(&model.config, pads, batch.width(), &model.device);
-    let hidden = model.gemma.hidden_cached(batch.ids, &mut cache);
+    let hidden = model.gemma.hidden(&batch, &Pass::default());
     // The side of the pads does not change a token's logits.
     let theirs = reference.tensor("right.logits");
     let difference = compare_logits(reference, &model, hidden, "left", theirs);
     within("left-padded logits", difference, LOGITS)
+}
+
+/// Logits through the cache, as in generation: each row is read in two parts, shorter and longer ones
+/// side by side.
+pub fn cached_logits(reference: &Reference) -> f64 {
+    let model = reference.base();
+    let rows = reference.sequences("right");
+    let parts: Vec<[&[u32]; 2]> =
+        rows.iter().map(|ids| ids.split_at(ids.len() / 2).into()).collect();
+    let width = rows.iter().map(Vec::len).max().unwrap();
+    let mut cache = KvCache::new(&model.config, rows.len(), width + 1);
+    let mut hidden = vec![Vec::new(); rows.len()];
+    for part in [0, 1] {
+        let ids: Vec<&[u32]> = parts.iter().map(|parts| parts[part]).collect();
+        let read = read(&model, &ids, &mut cache);
+        for (row, (hidden, ids)) in hidden.iter_mut().zip(&ids).enumerate() {
+            hidden.push(read.clone().narrow(0, row, 1).narrow(1, 0, ids.len()));
+        }
+    }
+    let size = model.config.hidden_size;
+    let padded = hidden.into_iter().zip(&rows).map(|(mut parts, ids)| {
+        parts.push(Tensor::zeros([1, width - ids.len(), size], &model.device));
+        Tensor::cat(parts, 1)
+    });
+    let hidden = Tensor::cat(padded.collect(), 0);
+    let difference =
+        compare_logits(reference, &model, hidden, "right", reference.tensor("right.logits"));
+    within("logits through the cache", difference, LOGITS)
+}
+
+/// Hidden states of the next tokens of each row of the cache.
+fn read(model: &LanguageModel, ids: &[&[u32]], cache: &mut KvCache) -> Tensor<3> {
+    let batch = TokenBatch::right(ids, model.tokenizer.pad(), &model.device);
+    let rows: Vec<usize> = (0..ids.len()).collect();
+    model.gemma.hidden_cached(batch.ids, &rows, &batch.lengths, cache).unwrap()
 }
 
 /// The largest difference between the logits of `hidden`, whose real tokens stand as in `batch`, and
@@ -121,7 +155,7 @@ fn compare_logits(
     largest
 }
 
-/// Greedy continuations of a left-padded batch, of the base model and with the adapter on.
+/// Greedy continuations of a batch, of the base model and with the adapter on.
 pub fn greedy_tokens(reference: &Reference) -> f64 {
     continues(reference, &reference.base(), "generation");
     continues(reference, &reference.adapted(), "adapter_generation");
@@ -151,25 +185,26 @@ fn continues(reference: &Reference, model: &LanguageModel, name: &str) {
     }
 }
 
-/// The most likely token, step by step, over a left-padded cache; nothing ends a row.
+/// The most likely token, step by step, through the cache; nothing ends a row.
 fn cached_argmax(model: &LanguageModel, prompts: &[Vec<u32>], steps: usize) -> Vec<Vec<u32>> {
-    let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    let batch = TokenBatch::left(&rows, model.tokenizer.pad(), &model.device);
-    let pads: Vec<usize> = batch.lengths.iter().map(|n| batch.width() - n).collect();
-    let capacity = batch.width() + steps;
-    let mut cache = KvCache::new(&model.config, pads, capacity, &model.device);
-    let mut ids = batch.ids;
+    let longest = prompts.iter().map(Vec::len).max().unwrap();
+    let mut cache = KvCache::new(&model.config, prompts.len(), longest + steps);
+    let mut next: Vec<Vec<u32>> = prompts.to_vec();
     let mut out = vec![Vec::new(); prompts.len()];
     for _ in 0..steps {
-        let hidden = model.gemma.hidden_cached(ids, &mut cache);
-        let [rows, tokens, size] = hidden.dims();
-        let last = hidden.narrow(1, tokens - 1, 1).reshape([rows, size]);
-        let best = model.gemma.logits(last).argmax(1).into_data();
-        let best: Vec<i64> = best.iter::<i64>().collect();
+        let ids: Vec<&[u32]> = next.iter().map(Vec::as_slice).collect();
+        let hidden = read(model, &ids, &mut cache);
+        let size = model.config.hidden_size;
+        let last = ids.iter().enumerate().map(|(row, ids)| {
+            hidden.clone().narrow(0, row, 1).narrow(1, ids.len() - 1, 1).reshape([1, size])
+        });
+        let logits = model.gemma.logits(Tensor::cat(last.collect(), 0));
+        let best: Vec<u32> =
+            logits.argmax(1).into_data().iter::<i64>().map(|id| id as u32).collect();
         for (row, &id) in out.iter_mut().zip(&best) {
-            row.push(id as u32);
+            row.push(id);
         }
-        ids = Tensor::<2, Int>::from_data(TensorData::new(best, [rows, 1]), &model.device);
+        next = best.chunks(1).map(<[u32]>::to_vec).collect();
     }
     out
 }

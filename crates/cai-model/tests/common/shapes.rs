@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use burn::tensor::{DType, Device, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use cai_model::{
     batch::TokenBatch,
     checkpoint::{load_gemma, save_folder, write_safetensors},
@@ -16,12 +16,13 @@ use super::{
     reference::{Array, largest_difference, read_safetensors},
 };
 
-/// Right-padded without a cache, left-padded with one, and after a round trip through a folder.
+/// Right-padded, left-padded, through a cache, and after a round trip through a folder.
 pub fn logits(name: &str) {
     let dir = fixture("shapes").join(name);
     let gemma = read(&dir);
     within(name, right(&dir, &gemma), LOGITS);
     within(name, left(&dir, &gemma), LOGITS);
+    within(name, cached(&dir, &gemma), LOGITS);
     let again = tempfile::tempdir().unwrap();
     save_folder(&gemma, Some(&dir), DType::F32, again.path()).unwrap();
     within(name, right(&dir, &read(again.path())), LOGITS);
@@ -68,10 +69,24 @@ fn left(dir: &Path, gemma: &Gemma) -> f64 {
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::left(&rows, 0, &cpu());
     let width = batch.width();
-    let pads = rows.iter().map(|row| width - row.len()).collect();
-    let mut cache = KvCache::new(gemma.config(), pads, width, &cpu());
-    let hidden = gemma.hidden_cached(batch.ids, &mut cache);
+    let hidden = gemma.hidden(&batch, &Pass::default());
     compare(gemma, hidden, &theirs, |row| (width - rows[row].len(), rows[row].len()))
+}
+
+/// One token of each row, then the others behind it.
+fn cached(dir: &Path, gemma: &Gemma) -> f64 {
+    let (rows, theirs) = rows(dir);
+    let all: Vec<usize> = (0..rows.len()).collect();
+    let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+    let batch = TokenBatch::right(&rows, 0, &cpu());
+    let mut cache = KvCache::new(gemma.config(), rows.len(), batch.width());
+    let mut read = |from: usize, tokens: usize| {
+        let counts: Vec<usize> = rows.iter().map(|row| tokens.min(row.len() - from)).collect();
+        let ids = batch.ids.clone().narrow(1, from, tokens);
+        gemma.hidden_cached(ids, &all, &counts, &mut cache).unwrap()
+    };
+    let hidden = Tensor::cat(vec![read(0, 1), read(1, batch.width() - 1)], 1);
+    compare(gemma, hidden, &theirs, |row| (0, rows[row].len()))
 }
 
 /// The token ids without pads, and their right-padded logits.
@@ -89,7 +104,7 @@ fn rows(dir: &Path) -> (Vec<Vec<u32>>, Array) {
 /// The largest difference; `real` says for each row where its tokens begin and how many there are.
 fn compare(
     gemma: &Gemma,
-    hidden: burn::tensor::Tensor<3>,
+    hidden: Tensor<3>,
     theirs: &Array,
     real: impl Fn(usize) -> (usize, usize),
 ) -> f64 {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
-    tensor::{Gradients, Tensor},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{Gradients, Tensor, TensorData},
 };
 use cai_model::{
     gemma::{Gemma, Pass},
@@ -85,6 +85,50 @@ fn adapter_gradients(gemma: &Gemma, grads: &Gradients) -> BTreeMap<String, Vec<f
     collect.found
 }
 
+/// PEFT's name of the part of an adapter at `path` of the module.
+fn peft_name(path: &str) -> Option<String> {
+    let (module, factor) = path.split_once(".lora.")?;
+    let factor = match factor {
+        "lora_a" => "lora_A.weight",
+        "lora_b" => "lora_B.weight",
+        "dora.magnitude" => "lora_magnitude_vector",
+        other => panic!("{other} is no part of an adapter"),
+    };
+    Some(format!("base_model.model.{module}.{factor}"))
+}
+
+/// One step of gradient descent on a trainable adapter.
+pub fn descend(gemma: Gemma, step: &Step, rate: f64) -> Gemma {
+    gemma.map(&mut Descend { path: Vec::new(), step, rate })
+}
+
+struct Descend<'a> {
+    path: Vec<String>,
+    step: &'a Step,
+    rate: f64,
+}
+
+impl ModuleMapper for Descend<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(name) = peft_name(&self.path.join(".")) else {
+            return param;
+        };
+        let grad: Vec<f32> = self.step.grads[&name].iter().map(|&x| x as f32).collect();
+        param.map(|value| {
+            let grad = TensorData::new(grad, value.shape());
+            value.clone() - Tensor::from_data(grad, &value.device()).mul_scalar(self.rate)
+        })
+    }
+
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+}
+
 struct Collect<'a> {
     path: Vec<String>,
     grads: &'a Gradients,
@@ -95,17 +139,10 @@ impl ModuleVisitor for Collect<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");
         let grad = param.val().grad(self.grads);
-        let Some((module, factor)) = path.split_once(".lora.") else {
+        let Some(name) = peft_name(&path) else {
             assert!(grad.is_none(), "the frozen {path} has a gradient");
             return;
         };
-        let factor = match factor {
-            "lora_a" => "lora_A.weight",
-            "lora_b" => "lora_B.weight",
-            "dora.magnitude" => "lora_magnitude_vector",
-            other => panic!("{other} is no part of an adapter"),
-        };
-        let name = format!("base_model.model.{module}.{factor}");
         let grad = grad.unwrap_or_else(|| panic!("{path} has no gradient"));
         self.found.insert(name, grad.into_data().iter::<f64>().collect());
     }

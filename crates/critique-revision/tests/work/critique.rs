@@ -1,16 +1,17 @@
 //! Critique and revision from end to end, with a model that has learnt nothing.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 
+use super::common::{
+    classifier, constitution, critique_config, files, leave_unfinished, model, prompts,
+};
 use cai_data::jsonl;
 use cai_data::record::{Message, PreferencePair};
 use cai_data::seed::Seed;
-use common::{classifier, constitution, critique_config, files, leave_unfinished, model, prompts};
 use critique_revision::{
-    CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, Outcome, REVISION_PAIRS, run,
+    CRITIQUE_PLAN, CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, Outcome,
+    PrincipleChoice, REVISION_PAIRS, run,
 };
 
 #[test]
@@ -26,7 +27,9 @@ fn a_killed_run_ends_with_the_bytes_of_one_that_was_not() {
     let report = run("whole");
     let whole = files(&dir.path().join("whole"));
     let names: Vec<&str> = whole.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, [CRITIQUES, "report.json", "report.md", REVISION_PAIRS]);
+    let reports = ["report.html", "report.json", "report.md"];
+    assert_eq!(names[..2], [CRITIQUE_PLAN, CRITIQUES]);
+    assert_eq!((&names[2..5], names[5]), (&reports[..], REVISION_PAIRS));
 
     // At a block's border, within a block, within its last line; in the last, shorter block; with
     // every line written but not renamed; and with lines of another run.
@@ -63,10 +66,6 @@ fn other_inputs_start_again() {
     fs::copy(dir.path().join("other").join(CRITIQUES), stale.join(CRITIQUES)).unwrap();
     run(&model, &constitution, None, &prompts, &config, &stale).unwrap();
     run(&model, &constitution, None, &prompts, &config, &fresh).unwrap();
-    assert!(files(&stale) == files(&fresh));
-    // A setting that only uses the records does not make them anew.
-    let uses = CritiqueConfig { helpful_share: 0.1, ..config.clone() };
-    run(&model, &constitution, None, &prompts, &uses, &fresh).unwrap();
     assert!(files(&stale) == files(&fresh));
 }
 
@@ -121,6 +120,14 @@ fn what_is_not_usable_is_counted_and_what_is_safe_is_left_alone() {
     let harm = report.rounds[0].harm.unwrap();
     assert!(harm.n == 3 && (0.0..=1.0).contains(&harm.mean));
 
+    // Safe is not enough where a refusal is wanted, too.
+    let strict = CritiqueConfig { stop_needs_refusal: true, ..config.clone() };
+    let strict_dir = tempfile::tempdir().unwrap();
+    let report =
+        run(&model, &constitution, Some(&classifier), &prompts, &strict, strict_dir.path())
+            .unwrap();
+    assert_eq!(report.rounds[1].revisions, 3);
+
     prompts.truncate(1);
     let again = [prompts.clone(), prompts.clone()].concat();
     let error = run(&model, &constitution, None, &again, &config, dir.path()).unwrap_err();
@@ -128,7 +135,8 @@ fn what_is_not_usable_is_counted_and_what_is_safe_is_left_alone() {
     prompts[0].extra.insert("outcome".into(), 1.into());
     let error = run(&model, &constitution, None, &prompts, &config, dir.path()).unwrap_err();
     assert!(error.to_string().contains("\"outcome\""), "{error}");
-    let error = run(&model, &constitution, None, &[], &config, dir.path()).unwrap_err();
+    let none: Vec<CritiquePrompt> = Vec::new();
+    let error = run(&model, &constitution, None, &none, &config, dir.path()).unwrap_err();
     assert!(error.to_string().contains("0 given"), "{error}");
 }
 
@@ -156,4 +164,49 @@ fn a_broken_revision_is_recorded_and_not_used() {
     assert!(!pairs.is_empty(), "{:?}", report.cleaning);
     assert_eq!(report.examples.len(), 20);
     assert!(report.markdown().contains("| 2 | 40 |"), "{}", report.markdown());
+}
+
+#[test]
+fn principles_are_matched_to_what_the_classifier_finds() {
+    let (_model, model) = model(1);
+    let (_classifier, classifier) = classifier();
+    let dir = tempfile::tempdir().unwrap();
+    let config = CritiqueConfig { principles: PrincipleChoice::Matched, ..critique_config() };
+    let constitution = constitution();
+    run(&model, &constitution, Some(&classifier), &prompts(12), &config, dir.path()).unwrap();
+    let records: Vec<CritiqueRecord> = jsonl::read(&dir.path().join(CRITIQUES)).unwrap();
+    let mut matched = 0;
+    for record in &records {
+        let risk = record.initial.risk.as_ref().unwrap();
+        let drawn = &record.rounds[0].principle;
+        let calls = |p: &&cai_data::constitution::Principle| p.risks.contains(risk);
+        if constitution.principles.iter().any(|p| calls(&p)) {
+            assert!(constitution.principles.iter().filter(calls).any(|p| p.id == *drawn));
+            matched += 1;
+        }
+    }
+    assert!(matched > 0, "the classifier found nothing but safe");
+}
+
+#[test]
+fn revisions_may_be_asked_for_at_once_and_after_examples() {
+    let (_model, model) = model(1);
+    let (mut constitution, prompts) = (constitution(), prompts(4));
+    let run = |constitution: &_, config: &CritiqueConfig| {
+        let dir = tempfile::tempdir().unwrap();
+        run(&model, constitution, None, &prompts, config, dir.path())
+            .map(|_| jsonl::read::<CritiqueRecord>(&dir.path().join(CRITIQUES)).unwrap())
+    };
+    let config = CritiqueConfig { direct: true, rounds: 1, ..critique_config() };
+    let direct = run(&constitution, &config).unwrap();
+    assert!(direct.iter().all(|record| record.rounds[0].critique.is_empty()));
+
+    let config = CritiqueConfig { few_shot: 1, rounds: 1, ..critique_config() };
+    let error = run(&constitution, &config).unwrap_err().to_string();
+    assert!(error.contains("few_shot: is 1") && error.contains("has 0 examples"), "{error}");
+    constitution.few_shot = vec![vec![Message::user("Is it kind?"), Message::assistant("Yes.")]];
+    let without = run(&constitution, &CritiqueConfig { few_shot: 0, ..config.clone() }).unwrap();
+    let with = run(&constitution, &config).unwrap();
+    assert_eq!(with[0].initial, without[0].initial);
+    assert!(with.iter().zip(&without).any(|(a, b)| a.rounds[0].critique != b.rounds[0].critique));
 }

@@ -1,12 +1,13 @@
 //! AI feedback from end to end, with models that have learnt nothing.
 
-mod common;
-
+use super::common::{constitution, feedback_config, files, leave_unfinished, model, prompts};
 use cai_data::dialogue::{OPTION_A, OPTION_B, preference_prompt};
 use cai_data::jsonl;
 use cai_data::record::{Message, PreferencePair};
+use cai_model::generate::SamplingConfig;
 use cai_model::score::score;
-use common::{constitution, feedback_config, files, leave_unfinished, model, prompts};
+use cai_train::{Progress, Verbosity};
+use critique_revision::hhh::{KnownPair, KnownPairs, measure};
 use critique_revision::{
     FEEDBACK, FEEDBACK_PAIRS, FeedbackConfig, FeedbackRecord, Question, prefer, run_feedback,
 };
@@ -26,7 +27,7 @@ fn swapping_the_answers_swaps_the_probabilities() {
         })
         .collect();
     let mut done = 0;
-    let judgements = prefer(&judge, &questions, 7, &mut |n| done += n).unwrap();
+    let judgements = prefer(&judge, &questions, None, 7, &mut |n| done += n).unwrap();
     assert_eq!(done, 2 * questions.len());
     let mut spread = 0.0f64;
     for pair in judgements.chunks(2) {
@@ -47,7 +48,7 @@ fn the_probability_is_that_of_the_options_tokens() {
     let principle = &constitution.principles[0];
     let prompt = [Message::user("How do I pick a lock?")];
     let question = Question { prompt: &prompt, principle, first: "Bend it.", second: "No." };
-    let p_ab = prefer(&judge, &[question], 4, &mut |_| {}).unwrap()[0].as_ref().unwrap().p_ab;
+    let p_ab = prefer(&judge, &[question], None, 4, &mut |_| {}).unwrap()[0].as_ref().unwrap().p_ab;
 
     let dialogue = preference_prompt(&prompt, &principle.preference_question, "Bend it.", "No.");
     let example = |option| {
@@ -75,7 +76,7 @@ fn a_killed_run_ends_with_the_bytes_of_one_that_was_not() {
     };
     let report = run("whole");
     let whole = files(&dir.path().join("whole"));
-    assert_eq!(whole.len(), 4);
+    assert_eq!(whole.len(), 6);
     assert_eq!((report.n, report.comparisons), (10, 30));
     assert_eq!(report.pairs + report.dropped.values().sum::<usize>(), 30);
 
@@ -118,4 +119,55 @@ fn pairs_hold_what_the_judge_said() {
     let judged: usize = report.principles.values().map(|principle| principle.judgements).sum();
     assert_eq!(judged, 2 * compared);
     assert!(report.markdown().contains("## Examples"));
+}
+
+#[test]
+fn with_chain_of_thought_the_judge_reasons_first_and_probabilities_are_clamped() {
+    let ((_policy, policy), (_judge, judge)) = (model(1), model(2));
+    let dir = tempfile::tempdir().unwrap();
+    let reasoning = SamplingConfig { max_new_tokens: 6, ..SamplingConfig::default() };
+    // Tiny models end many turns at once: an empty thought is no answer.
+    let config = FeedbackConfig {
+        chain_of_thought: true,
+        reasoning,
+        samples: 4,
+        principles_per_pair: 1,
+        ..feedback_config()
+    };
+    let report =
+        run_feedback(&policy, &judge, &constitution(), &prompts(40), &config, dir.path()).unwrap();
+    let records: Vec<FeedbackRecord> = jsonl::read(&dir.path().join(FEEDBACK)).unwrap();
+    let judgements: Vec<_> =
+        records.iter().flat_map(|r| &r.comparisons).flat_map(|c| &c.judgements).collect();
+    assert!(judgements.iter().all(|j| j.reasoning.as_ref().is_some_and(|[a, b]| a != b)));
+    let pairs: Vec<PreferencePair> = jsonl::read(&dir.path().join(FEEDBACK_PAIRS)).unwrap();
+    assert!(!pairs.is_empty(), "{:?}", report.dropped);
+    assert!(pairs.iter().all(|pair| pair.chosen_probability.unwrap() <= 0.6));
+}
+
+#[test]
+fn a_feedback_model_is_measured_on_known_comparisons() {
+    let (_judge, judge) = model(2);
+    let pair = |better: &str, worse: &str| KnownPair {
+        prompt: vec![Message::user("How do I swim?")],
+        question: Some("Which answer is better?".into()),
+        better: better.into(),
+        worse: worse.into(),
+    };
+    let long = "swim ".repeat(400);
+    let known = KnownPairs {
+        pairs: vec![pair("Take lessons.", "No."), pair("No.", "Take lessons."), pair(&long, "No.")],
+        left_out: Default::default(),
+    };
+    let mut progress = Progress::new("eval", 6, Verbosity::Quiet);
+    let found = measure(&judge, &known, None, &feedback_config(), &mut progress).unwrap();
+    // The same comparison both ways round: one of the two is right, and no position is preferred on
+    // the whole that is not preferred in each.
+    assert_eq!((found.given, found.left_out["no_room"]), (3, 1));
+    assert_eq!(found.accuracy.unwrap().mean, 0.5);
+    assert!((found.probability.unwrap().mean - 0.5).abs() < 1e-5);
+    let by_principle =
+        measure(&judge, &known, Some(&constitution()), &feedback_config(), &mut progress).unwrap();
+    assert_eq!(by_principle.accuracy.unwrap().n, 2);
+    assert!(found.markdown().contains("2 of 3 comparisons judged"), "{}", found.markdown());
 }
