@@ -27,10 +27,9 @@ impl Linear {
 
     /// `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let base = x.clone().matmul(self.weight.val().transpose());
         match &self.lora {
-            Some(lora) => base + lora.forward(x),
-            None => base,
+            Some(lora) => lora.project(x, self.weight.val()),
+            None => x.matmul(self.weight.val().transpose()),
         }
     }
 }

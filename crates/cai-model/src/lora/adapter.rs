@@ -5,7 +5,7 @@ use burn::{
 use cai_data::seed::Seed;
 use rand::RngExt;
 
-use crate::gemma::param;
+use crate::{gemma::param, kernels};
 
 /// One low-rank update `s·B·A`, applied to activations: `s·(x·Aᵀ)·Bᵀ`.
 ///
@@ -37,11 +37,10 @@ impl LoraAdapter {
         }
     }
 
-    /// `[rows, in]` to `[rows, out]`. Factors are kept in f32 and cast to the activations' type.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let dtype = x.dtype();
-        let low = x.matmul(self.lora_a.val().cast(dtype).transpose()).mul_scalar(self.scale);
-        low.matmul(self.lora_b.val().cast(dtype).transpose())
+    /// The projection by `weight` `[out, in]` and this update, `[rows, in]` to `[rows, out]`.
+    /// Factors are kept in f32 and cast to the activations' type.
+    pub fn project(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        kernels::lora_linear(x, weight, self.lora_a.val(), self.lora_b.val(), self.scale)
     }
 
     /// The dense update `s·B·A` in f32, `[out, in]`.
