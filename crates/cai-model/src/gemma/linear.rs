@@ -23,9 +23,12 @@ impl Linear {
 
     /// `[rows, in]` to `[rows, out]`, with the adapter's update.
     pub fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
-        match &self.lora {
-            Some(lora) => lora.forward(x, |x| self.project(x), pass),
-            None => self.project(x),
+        match (&self.lora, &self.weight) {
+            (Some(lora), Weight::Dense(weight)) if lora.is_plain(pass) => {
+                lora.project(x, weight.val())
+            }
+            (Some(lora), _) => lora.forward(x, |x| self.project(x), pass),
+            (None, _) => self.project(x),
         }
     }
 

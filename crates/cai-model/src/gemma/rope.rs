@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::RopeConfig;
+use crate::kernels;
 
 /// Cosines and sines of every token's angles, `[rows, 1, tokens, head_dim / 2]`, where rows is 1
 /// when all rows of a batch have the same positions.
@@ -38,19 +39,8 @@ impl RopeTable {
         Self { cos: table(f32::cos), sin: table(f32::sin) }
     }
 
-    /// Rotates `x` `[batch, heads, tokens, head_dim]`: `(x₁, x₂) → (x₁c − x₂s, x₂c + x₁s)`.
+    /// Rotates `x` `[batch, heads, tokens, head_dim]`.
     pub(super) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let [.., head_dim] = x.dims();
-        let half = head_dim / 2;
-        let dtype = x.dtype();
-        let x = x.cast(burn::tensor::DType::F32);
-        let x1 = x.clone().narrow(3, 0, half);
-        let x2 = x.narrow(3, half, half);
-        let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        let rotated = Tensor::cat(
-            vec![x1.clone() * cos.clone() - x2.clone() * sin.clone(), x2 * cos + x1 * sin],
-            3,
-        );
-        rotated.cast(dtype)
+        kernels::rotate(x, self.cos.clone(), self.sin.clone())
     }
 }

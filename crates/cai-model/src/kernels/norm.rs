@@ -1,12 +1,193 @@
-use burn::tensor::{DType, Tensor};
+//! RMSNorm (Zhang and Sennrich, arXiv 1910.07467) with Gemma's scale 1 + w:
+//!
+//! ```text
+//! r = 1/√(mean(x²) + ε)        y = r·x·(1 + w)
+//! ∂x = r·(d − x·r²·mean(d·x))  with d = ∂y·(1 + w)          ∂w = Σ_rows ∂y·r·x
+//! ```
 
-/// Gemma's RMSNorm over the last dimension: `x / √(mean(x²) + ε) · (1 + w)` in f32, cast back.
+use std::mem::MaybeUninit;
+
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch, Flex,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        backend_extension,
+        tensor::FloatTensor,
+    },
+    tensor::{DType, Tensor, TensorData},
+};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::cpu::{self, numbers};
+
+/// `x / √(mean(x²) + ε) · (1 + w)` over the last dimension, in f32, cast back.
 ///
 /// `x`: `[.., width]`, `weight`: `[width]`.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f64) -> Tensor<D> {
+    if cpu::takes(&x) && cpu::takes(&weight) {
+        let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+        return Tensor::from_dispatch(<Dispatch as NormOps>::rms_norm(x, weight, eps as f32));
+    }
+    reference(x, weight, eps)
+}
+
+/// The same in Burn's operations, for other devices and types.
+fn reference<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f64) -> Tensor<D> {
     let dtype = x.dtype();
     let x = x.cast(DType::F32);
     let mean_square = x.clone().square().mean_dim(D - 1);
     let scale = weight.cast(DType::F32).add_scalar(1.0).unsqueeze::<D>();
     (x / mean_square.add_scalar(eps).sqrt() * scale).cast(dtype)
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait NormOps: Backend {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
+}
+
+impl NormOps for Flex {
+    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f32) -> FlexTensor {
+        forward(&cpu::contiguous(x), &cpu::contiguous(weight), eps).0
+    }
+}
+
+impl<C: CheckpointStrategy> NormOps for Autodiff<Flex, C> {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        let (x, weight) = (cpu::contiguous(x), cpu::contiguous(weight));
+        let (out, inverse) = forward(&x, &weight, eps);
+        match RmsNorm.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(State { x, weight, inverse }, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RmsNorm;
+
+#[derive(Clone, Debug)]
+struct State {
+    x: FlexTensor,
+    weight: FlexTensor,
+    /// r of each row.
+    inverse: Vec<f32>,
+}
+
+impl Backward<Flex, 2> for RmsNorm {
+    type State = State;
+
+    fn backward(self, ops: Ops<State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = cpu::contiguous(grads.consume::<Flex>(&ops.node));
+        let State { x, weight, inverse } = ops.state;
+        let [x_node, weight_node] = ops.parents;
+        if let Some(node) = weight_node {
+            grads.register::<Flex>(node.id, weight_gradient(&x, &inverse, &grad));
+        }
+        if let Some(node) = x_node {
+            grads.register::<Flex>(node.id, backward(&x, &weight, &inverse, grad));
+        }
+    }
+}
+
+/// The output, and r of each row.
+fn forward(x: &FlexTensor, weight: &FlexTensor, eps: f32) -> (FlexTensor, Vec<f32>) {
+    let (values, weight) = (numbers(x), numbers(weight));
+    let width = weight.len();
+    let task = cpu::task_rows(width);
+    let mut inverse = vec![0.0; values.len() / width];
+    let work = |out: &mut [MaybeUninit<f32>]| {
+        let tasks = out.par_chunks_mut(task * width).zip(values.par_chunks(task * width));
+        tasks.zip(inverse.par_chunks_mut(task)).for_each(|((out, x), inverse)| {
+            cpu::vectorized(|| {
+                let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width));
+                for ((out, x), inverse) in rows.zip(inverse) {
+                    let mean_square = cpu::dot(x, x) / width as f32;
+                    let r = 1.0 / (mean_square + eps).sqrt();
+                    *inverse = r;
+                    for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+                        out.write(r * x * (1.0 + w));
+                    }
+                }
+            })
+        })
+    };
+    // SAFETY: x and the output have one shape, of whole rows: every element is written.
+    let out = unsafe { cpu::filled(x.layout().shape().clone(), work) };
+    (out, inverse)
+}
+
+/// The gradient of x, which takes the place of the output's.
+fn backward(x: &FlexTensor, weight: &FlexTensor, inverse: &[f32], grad: FlexTensor) -> FlexTensor {
+    let (values, weight) = (numbers(x), numbers(weight));
+    let width = weight.len();
+    let task = cpu::task_rows(width);
+    let mut grad = grad;
+    let tasks = cpu::numbers_mut(&mut grad).par_chunks_mut(task * width);
+    let tasks = tasks.zip(values.par_chunks(task * width)).zip(inverse.par_chunks(task));
+    tasks.for_each(|((grad, x), inverse)| {
+        cpu::vectorized(|| {
+            let rows = grad.chunks_exact_mut(width).zip(x.chunks_exact(width));
+            for ((grad, x), &r) in rows.zip(inverse) {
+                for (grad, &w) in grad.iter_mut().zip(weight) {
+                    *grad *= 1.0 + w;
+                }
+                let slope = cpu::dot(grad, x) / width as f32 * r * r;
+                for (grad, &x) in grad.iter_mut().zip(x) {
+                    *grad = r * (-slope).mul_add(x, *grad);
+                }
+            }
+        })
+    });
+    grad
+}
+
+/// The gradient of w. Partial sums of the tasks are added in order: the same bytes every time.
+fn weight_gradient(x: &FlexTensor, inverse: &[f32], grad: &FlexTensor) -> FlexTensor {
+    let width = x.layout().shape()[x.layout().num_dims() - 1];
+    let task = cpu::task_rows(width);
+    let tasks = numbers(x).par_chunks(task * width).zip(numbers(grad).par_chunks(task * width));
+    let partial = |((x, grad), inverse): ((&[f32], &[f32]), &[f32])| {
+        let mut sum = vec![0.0f32; width];
+        cpu::vectorized(|| {
+            let rows = x.chunks_exact(width).zip(grad.chunks_exact(width));
+            for ((x, grad), &r) in rows.zip(inverse) {
+                for ((sum, &x), &grad) in sum.iter_mut().zip(x).zip(grad) {
+                    *sum = (grad * r).mul_add(x, *sum);
+                }
+            }
+        });
+        sum
+    };
+    let partials: Vec<Vec<f32>> = tasks.zip(inverse.par_chunks(task)).map(partial).collect();
+    let mut total = vec![0.0f32; width];
+    for partial in partials {
+        total.iter_mut().zip(partial).for_each(|(total, partial)| *total += partial);
+    }
+    FlexTensor::from_data(TensorData::new(total, [width]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{check, random};
+
+    #[test]
+    fn the_fused_version_is_the_reference() {
+        for [rows, width] in [[5, 6], [900, 70]] {
+            let weight = random("weight", [1, width]);
+            let flat = |w: Tensor<2>| w.reshape([width]);
+            check(
+                // The gradient of the weight is summed over rows: as many copies as rows.
+                [random("x", [rows, width]), weight],
+                |[x, w]| rms_norm(x, flat(w), 1e-6),
+                |[x, w]| reference(x, flat(w), 1e-6),
+            );
+        }
+    }
 }

@@ -6,7 +6,10 @@ use cai_data::seed::Seed;
 use rand::RngExt;
 
 use super::{Dora, dropout};
-use crate::gemma::{Linear, Pass, param};
+use crate::{
+    gemma::{Linear, Pass, param},
+    kernels,
+};
 
 /// One low-rank update `s·B·A`, applied to activations: `s·(x·Aᵀ)·Bᵀ`; with DoRA the sum of base and
 /// update is scaled by output.
@@ -60,6 +63,18 @@ impl LoraAdapter {
             dora: self.dora.map(Dora::trainable),
             settings: self.settings,
         }
+    }
+
+    /// Whether the update is added to the base and nothing else: no DoRA, no dropout in this pass.
+    pub fn is_plain(&self, pass: &Pass) -> bool {
+        self.dora.is_none() && (pass.seed.is_none() || self.settings.dropout == 0.0)
+    }
+
+    /// What [`LoraAdapter::forward`] computes if the adapter is plain, by a dense `weight`
+    /// `[out, in]`. Factors are kept in f32 and cast to the activations' type.
+    pub fn project(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        let (a, b) = (self.lora_a.val(), self.lora_b.val());
+        kernels::lora_linear(x, weight, a, b, self.settings.scale)
     }
 
     /// `[rows, in]` to `[rows, out]`: the projection with its update. `project` is the base alone,

@@ -13,6 +13,7 @@ use crate::{
     Result,
     batch::{Segment, TokenBatch},
     gemma::{Gemma, Pass, Replay},
+    kernels,
     tokenizer::Example,
 };
 
@@ -209,7 +210,6 @@ impl ScoredTokens {
 pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredTokens {
     let head = gemma.head();
     let [vocabulary, _] = head.size();
-    let device = head.device();
     let tokens = trained.targets.len();
     let chunk = (CHUNK_NUMBERS / vocabulary).max(1);
     let hidden = trained.hidden.clone().inner();
@@ -226,63 +226,23 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
     let mut grads = Vec::new();
     for start in (0..tokens).step_by(chunk) {
         let count = chunk.min(tokens - start);
-        let ids: Vec<i64> =
-            trained.targets[start..start + count].iter().map(|&t| t as i64).collect();
-        let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
         let raw = head.project(hidden.clone().narrow(0, start, count)).inner().cast(DType::F32);
-        let logits = match gemma.config().final_logit_softcapping {
-            Some(cap) => raw.div_scalar(cap).tanh().mul_scalar(cap),
-            None => raw,
-        };
-        let logps = log_softmax(logits.clone(), 1);
-        let probs = logps.clone().exp();
-        let entropy = (probs.clone() * logps.clone()).sum_dim(1).neg();
-        let best = logits.clone().argmax(1).squeeze_dim::<1>(1);
-        let picked = logps.gather(1, target.clone().unsqueeze_dim(1));
-        scored.logps.extend(values(picked));
-        scored.entropy.extend(values(entropy));
-        scored.mean_logits.extend(values(logits.clone().mean_dim(1)));
-        scored.log_sum_squares.extend(values(probs.clone().square().sum_dim(1).log()));
-        scored
-            .correct
-            .extend(best.equal(target.clone()).int().into_data().iter::<i64>().map(|x| x == 1));
-        if gradient {
-            grads.push(unit_gradient(gemma, hidden.dtype(), logits, probs, target));
+        let targets = &trained.targets[start..start + count];
+        let softcap = gemma.config().final_logit_softcapping;
+        let (rows, slopes) = kernels::score_rows(raw, targets, softcap, gradient);
+        for row in rows {
+            scored.logps.push(row.logp);
+            scored.entropy.push(row.entropy);
+            scored.correct.push(row.correct);
+            scored.mean_logits.push(row.mean_logit);
+            scored.log_sum_squares.push(row.log_sum_squares);
         }
+        // ∂ log p / ∂h = ∂ log p / ∂raw · E
+        let unit = |slopes: Tensor<2>| head.project_back(slopes.cast(hidden.dtype())).inner();
+        grads.extend(slopes.map(|slopes| unit(slopes).cast(DType::F32)));
     }
     scored.unit_grad = (gradient && tokens > 0).then(|| Tensor::cat(grads, 0));
     scored
-}
-
-/// `∂ log p_target / ∂h = (onehot − p) ⊙ cap' · E`, `[tokens, hidden]` in f32; `dtype` is that of the
-/// hidden states.
-fn unit_gradient(
-    gemma: &Gemma,
-    dtype: DType,
-    logits: Tensor<2>,
-    probs: Tensor<2>,
-    target: Tensor<1, Int>,
-) -> Tensor<2> {
-    let head = gemma.head();
-    let (own, rest) = match gemma.config().final_logit_softcapping {
-        None => (None, probs),
-        Some(cap) => {
-            // d cap·tanh(x/cap) / dx = 1 − tanh²
-            let slope = logits.div_scalar(cap).square().neg().add_scalar(1.0);
-            let own = slope.clone().gather(1, target.clone().unsqueeze_dim(1));
-            (Some(own), probs * slope)
-        }
-    };
-    let target_rows = head.select(target).inner().cast(DType::F32);
-    let target_rows = match own {
-        Some(own) => target_rows * own,
-        None => target_rows,
-    };
-    target_rows - head.project_back(rest.cast(dtype)).inner().cast(DType::F32)
-}
-
-fn values(column: Tensor<2>) -> Vec<f32> {
-    column.into_data().iter::<f32>().collect()
 }
 
 /// Mean-able cross-entropy when the head itself is trained (pretraining): the summed negative

@@ -1,0 +1,247 @@
+//! Scaled dot-product attention with shared key/value heads:
+//!
+//! ```text
+//! s = scale·q·kᵀ     x = s, or cap·tanh(s/cap)     p = softmax over visible keys of x     o = p·v
+//! ```
+//!
+//! The fused version keeps no scores. Forward, a block of queries at a time, it computes the scores
+//! of the keys that the block sees and keeps the output and each query's `l = log Σ exp x`; backward
+//! computes the scores again (Dao et al., arXiv 2205.14135, section 3.1, with blocks of queries only:
+//! a block's scores fit into the cache):
+//!
+//! ```text
+//! p = exp(x − l)     D = Σ_d ∂o·o     ∂x = p·(∂o·vᵀ − D)     ∂s = ∂x·(1 − tanh²(s/cap))
+//! ∂q = scale·∂s·k    ∂k = scale·∂sᵀ·q    ∂v = pᵀ·∂o
+//! ```
+
+mod backward;
+mod block;
+mod forward;
+
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch, Flex,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        backend_extension,
+        tensor::FloatTensor,
+    },
+    tensor::{DType, Tensor, activation::softmax},
+};
+use burn_flex::FlexTensor;
+
+use super::{Visibility, cpu};
+
+/// Attention of `q` `[batch, heads, queries, dim]` over `k` and `v` `[batch, kv_heads, keys, dim]`,
+/// where `visibility` names the keys that each query sees. Returns `[batch, heads, queries, dim]`.
+/// The softmax is taken in f32.
+pub fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    visibility: &Visibility,
+    scale: f64,
+    softcap: Option<f64>,
+) -> Tensor<4> {
+    if [&q, &k, &v].into_iter().all(cpu::takes) {
+        let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+        let softcap = softcap.map(|cap| cap as f32);
+        let rule = Rule { visibility: visibility.clone(), scale: scale as f32, softcap };
+        return Tensor::from_dispatch(<Dispatch as AttentionOps>::attention(q, k, v, rule));
+    }
+    reference(q, k, v, visibility, scale, softcap)
+}
+
+/// The same in Burn's operations, for other devices and types.
+fn reference(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    visibility: &Visibility,
+    scale: f64,
+    softcap: Option<f64>,
+) -> Tensor<4> {
+    let [batch, heads, queries, dim] = q.dims();
+    let [_, kv_heads, keys, _] = k.dims();
+    let dtype = q.dtype();
+    let mask = visibility.mask(&q.device());
+    // Query heads that share a key head stand behind each other: no copy of keys and values.
+    let group = [batch, kv_heads, heads / kv_heads * queries, dim];
+    let scores = q.mul_scalar(scale).reshape(group).matmul(k.swap_dims(2, 3));
+    let scores = scores.reshape([batch, heads, queries, keys]).cast(DType::F32);
+    let scores = match softcap {
+        Some(cap) => scores.div_scalar(cap).tanh().mul_scalar(cap),
+        None => scores,
+    };
+    let scores = scores.mask_fill(mask.expand([batch, heads, queries, keys]), f32::NEG_INFINITY);
+    let weights = softmax(scores, 3).cast(dtype);
+    let weights = weights.reshape([batch, kv_heads, heads / kv_heads * queries, keys]);
+    weights.matmul(v).reshape([batch, heads, queries, dim])
+}
+
+/// What scores become before the softmax.
+#[derive(Clone, Debug)]
+struct Rule {
+    visibility: Visibility,
+    scale: f32,
+    softcap: Option<f32>,
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait AttentionOps: Backend {
+    fn attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        rule: Rule,
+    ) -> FloatTensor<Self>;
+}
+
+impl AttentionOps for Flex {
+    fn attention(q: FlexTensor, k: FlexTensor, v: FlexTensor, rule: Rule) -> FlexTensor {
+        forward::attention([&q, &k, &v].map(block::rows), &rule).0
+    }
+}
+
+impl<C: CheckpointStrategy> AttentionOps for Autodiff<Flex, C> {
+    fn attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        rule: Rule,
+    ) -> FloatTensor<Self> {
+        let [(q, q_node), (k, k_node), (v, v_node)] =
+            [q, k, v].map(FloatTensor::<Self>::into_parts);
+        let qkv = [&q, &k, &v].map(block::rows);
+        let (out, log_sums) = forward::attention(qkv.clone(), &rule);
+        match Attention.prepare::<C>([q_node, k_node, v_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                prep.finish(State { qkv, out: out.clone(), log_sums, rule }, out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attention;
+
+/// What backward needs.
+#[derive(Clone, Debug)]
+struct State {
+    qkv: [FlexTensor; 3],
+    out: FlexTensor,
+    /// `log Σ exp x` of each `[batch, queries, heads]`.
+    log_sums: Vec<f32>,
+    rule: Rule,
+}
+
+impl Backward<Flex, 3> for Attention {
+    type State = State;
+
+    fn backward(self, ops: Ops<State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = block::rows(&grads.consume::<Flex>(&ops.node));
+        let State { qkv, out, log_sums, rule } = ops.state;
+        let gradients = backward::attention(qkv, &out, &grad, &log_sums, &rule);
+        for (node, gradient) in ops.parents.iter().zip(gradients) {
+            if let Some(node) = node {
+                grads.register::<Flex>(node.id, gradient);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Int;
+
+    use super::*;
+    use crate::{
+        batch::Segment,
+        kernels::testing::{check, random},
+    };
+
+    const HEADS: usize = 4;
+    const KV_HEADS: usize = 2;
+    const DIM: usize = 6;
+
+    /// Checks a batch, with tensors as projections lay them out and as a cache does.
+    fn attends(batch: usize, visibility: &Visibility) {
+        let [_, queries, keys] = visibility.dims();
+        for softcap in [None, Some(1.5)] {
+            let shapes = [(queries, HEADS), (keys, KV_HEADS), (keys, KV_HEADS)];
+            let mut names = ["q", "k", "v"].into_iter();
+            let inputs = shapes.map(|(tokens, heads)| {
+                let name = names.next().unwrap();
+                random(name, [batch, tokens, heads, DIM]).swap_dims(1, 2)
+            });
+            let [q, k, v] = inputs.clone();
+            let cached = [q, k, v].map(|x| {
+                let [batch, heads, tokens, dim] = x.dims();
+                let room = Tensor::zeros([batch, heads, tokens + 3, dim], &x.device());
+                let all = [0..batch, 0..heads, 0..tokens, 0..dim];
+                room.slice_assign(all.clone(), x).slice(all)
+            });
+            for inputs in [inputs, cached] {
+                check(
+                    inputs,
+                    |[q, k, v]| attention(q, k, v, visibility, 0.4, softcap),
+                    |[q, k, v]| reference(q, k, v, visibility, 0.4, softcap),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn causal_and_windowed() {
+        for window in [None, Some(1), Some(20)] {
+            attends(1, &Visibility::causal(150, window));
+            attends(3, &Visibility::causal(9, window));
+        }
+    }
+
+    #[test]
+    fn behind_a_cache() {
+        for window in [None, Some(5)] {
+            attends(3, &Visibility::continued(&[8, 6, 1], 1, window));
+            attends(3, &Visibility::continued(&[0, 2, 7], 12, window));
+            attends(1, &Visibility::continued(&[70], 70, window));
+        }
+    }
+
+    #[test]
+    fn in_segments() {
+        let segment = |start, len, parent| Segment { start, len, parent };
+        let pair = vec![
+            segment(0, 50, None),
+            segment(50, 30, None),
+            segment(80, 40, Some(1)),
+            segment(120, 1, Some(0)),
+            segment(121, 19, Some(0)),
+        ];
+        for window in [None, Some(25)] {
+            let rows = [pair.clone(), vec![segment(0, 90, None)]];
+            attends(2, &Visibility::segments(&rows, 141, window));
+        }
+    }
+
+    #[test]
+    fn a_query_sees_no_other_key() {
+        // Two pads, then a text of three.
+        let text = Segment { start: 2, len: 3, parent: None };
+        let visibility = Visibility::segments(&[vec![text]], 5, None);
+        let [q, k] = ["q", "k"].map(|name| random(name, [1, HEADS, 5, DIM]));
+        let device = burn::tensor::Device::flex();
+        let v = Tensor::<1, Int>::arange(0..5, &device)
+            .float()
+            .reshape([1, 1, 5, 1])
+            .expand([1, HEADS, 5, DIM]);
+        let out = attention(q, k, v, &visibility, 1.0, None);
+        let out: Vec<f32> = out.narrow(1, 0, 1).narrow(3, 0, 1).into_data().iter().collect();
+        assert_eq!(out[..3], [0.0, 1.0, 2.0]);
+        assert!(out[3] > 2.0 && out[3] < 3.0 && out[4] > 2.0 && out[4] < 4.0);
+    }
+}

@@ -1,0 +1,152 @@
+//! Rotary position embedding (Su et al., arXiv 2104.09864) in Gemma's rotate-half layout: number i
+//! of a head's first half and number i of its second are one pair, turned by the angle
+//! `position · θ^(−2i/d)`:
+//!
+//! ```text
+//! (x₁, x₂) → (x₁c − x₂s, x₂c + x₁s)      backward: the turn by the opposite angle
+//! ```
+
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch, Flex,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        backend_extension,
+        tensor::FloatTensor,
+    },
+    tensor::{DType, Tensor},
+};
+use burn_flex::{FlexTensor, Layout};
+use rayon::prelude::*;
+
+use super::cpu::{self, numbers};
+
+/// Turns the pairs of `x` `[batch, heads, tokens, dim]` by angles whose cosines and sines are given,
+/// `[batch or 1, 1, tokens, dim / 2]` in f32.
+pub fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
+    if cpu::takes(&x) && cpu::takes(&cos) && cpu::takes(&sin) {
+        let [x, cos, sin] = [x, cos, sin].map(Tensor::into_dispatch);
+        return Tensor::from_dispatch(<Dispatch as RopeOps>::rotate(x, cos, sin));
+    }
+    reference(x, cos, sin)
+}
+
+/// The same in Burn's operations, for other devices and types.
+fn reference(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
+    let [.., dim] = x.dims();
+    let dtype = x.dtype();
+    let x = x.cast(DType::F32);
+    let x1 = x.clone().narrow(3, 0, dim / 2);
+    let x2 = x.narrow(3, dim / 2, dim / 2);
+    let turned = [x1.clone() * cos.clone() - x2.clone() * sin.clone(), x2 * cos + x1 * sin];
+    Tensor::cat(turned.to_vec(), 3).cast(dtype)
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait RopeOps: Backend {
+    fn rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+impl RopeOps for Flex {
+    fn rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
+        turn(x, &cpu::contiguous(cos), &cpu::contiguous(sin), 1.0)
+    }
+}
+
+impl<C: CheckpointStrategy> RopeOps for Autodiff<Flex, C> {
+    fn rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        let [cos, sin] = [cos, sin].map(|table| cpu::contiguous(table.into_primitive()));
+        let out = turn(x, &cos, &sin, 1.0);
+        match Rotate.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([cos, sin], out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Rotate;
+
+impl Backward<Flex, 1> for Rotate {
+    type State = [FlexTensor; 2];
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<Flex>(&ops.node);
+        let [cos, sin] = &ops.state;
+        if let [Some(node)] = &ops.parents {
+            grads.register::<Flex>(node.id, turn(grad, cos, sin, -1.0));
+        }
+    }
+}
+
+/// Turns by the angles times `sign`; in place if nothing else holds `x`.
+///
+/// Works on numbers that lie as `[batch, tokens, heads, dim]`, as projections write them; others are
+/// copied into that order.
+fn turn(x: FlexTensor, cos: &FlexTensor, sin: &FlexTensor, sign: f32) -> FlexTensor {
+    let mut x = cpu::contiguous(swap(x));
+    let [batch, tokens, heads, dim] = x.layout().shape().dims();
+    let half = dim / 2;
+    let [rows, ..] = cos.layout().shape().dims::<4>();
+    debug_assert!(rows == 1 || rows == batch);
+    let (cos, sin) = (numbers(cos), numbers(sin));
+    let width = heads * dim;
+    let task = cpu::task_rows(width);
+    cpu::numbers_mut(&mut x).par_chunks_mut(task * width).enumerate().for_each(|(i, x)| {
+        cpu::vectorized(|| {
+            for (row, x) in x.chunks_exact_mut(width).enumerate() {
+                // Which angles: those of the row's own token, or of the token in every row.
+                let angles = (i * task + row) % (rows * tokens) * half;
+                let (cos, sin) = (&cos[angles..angles + half], &sin[angles..angles + half]);
+                for head in x.chunks_exact_mut(dim) {
+                    let (x1, x2) = head.split_at_mut(half);
+                    for (((x1, x2), &c), &s) in x1.iter_mut().zip(x2).zip(cos).zip(sin) {
+                        let (a, b, s) = (*x1, *x2, sign * s);
+                        *x1 = a * c - b * s;
+                        *x2 = b * c + a * s;
+                    }
+                }
+            }
+        })
+    });
+    swap(x)
+}
+
+/// `[batch, heads, tokens, dim]` as `[batch, tokens, heads, dim]` and back; nothing moves.
+fn swap(x: FlexTensor) -> FlexTensor {
+    let layout: Layout = x.layout().transpose(1, 2);
+    x.with_layout(layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{check, random};
+
+    #[test]
+    fn the_fused_version_is_the_reference() {
+        let [batch, heads, tokens, dim] = [3, 2, 70, 10];
+        for rows in [1, batch] {
+            let angles = random("angles", [rows, 1, tokens, dim / 2]);
+            let (cos, sin) = (angles.clone().cos(), angles.sin());
+            let turned = |x: Tensor<4>| rotate(x, cos.clone(), sin.clone());
+            let expected = |x: Tensor<4>| reference(x, cos.clone(), sin.clone());
+            check([random("x", [batch, heads, tokens, dim])], |[x]| turned(x), |[x]| expected(x));
+            // As attention calls it: a view of what the projection wrote.
+            let view = random("x", [batch, tokens, heads, dim]).swap_dims(1, 2);
+            check([view], |[x]| turned(x), |[x]| expected(x));
+        }
+    }
+}

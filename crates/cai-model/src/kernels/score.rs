@@ -1,0 +1,198 @@
+//! From logits to what training needs of them, in one pass over each row while it is in the cache:
+//!
+//! ```text
+//! z = raw, or cap·tanh(raw/cap)      l = log Σ exp z      log p = z_target − l
+//! entropy = l − Σ p·z                ∂ log p / ∂raw = (onehot − p)·(1 − tanh²(raw/cap))
+//! ```
+
+use burn::{
+    backend::{BackendTensor, DispatchTensor, DispatchTensorKind, Flex},
+    tensor::{DType, Int, Tensor, activation::log_softmax},
+};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::cpu;
+
+/// What one row of logits says about its target.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RowScore {
+    /// `log p(target)`, natural logarithm.
+    pub logp: f32,
+    /// Entropy of the row's distribution, in nats.
+    pub entropy: f32,
+    /// Whether the target is the first of the largest logits.
+    pub correct: bool,
+    /// Mean of the logits.
+    pub mean_logit: f32,
+    /// `log Σ p²` over the row.
+    pub log_sum_squares: f32,
+}
+
+/// Scores each row of `raw` logits `[rows, vocabulary]` (f32, before the soft-cap, on a device
+/// without autodiff) for its target. With `gradient`, also `∂ log p / ∂raw`, `[rows, vocabulary]`,
+/// which on CPU takes the place of `raw`.
+pub fn score_rows(
+    raw: Tensor<2>,
+    targets: &[u32],
+    softcap: Option<f64>,
+    gradient: bool,
+) -> (Vec<RowScore>, Option<Tensor<2>>) {
+    let DispatchTensor { kind, autodiff } = raw.into_dispatch();
+    match kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(raw)) if raw.dtype() == DType::F32 => {
+            let (scores, gradients) = fused(raw, targets, softcap.map(|cap| cap as f32), gradient);
+            (scores, gradients.map(Tensor::from_primitive::<Flex>))
+        }
+        kind => {
+            let raw = Tensor::from_dispatch(DispatchTensor { kind, autodiff });
+            reference(raw, targets, softcap, gradient)
+        }
+    }
+}
+
+/// The same in Burn's operations, for other devices.
+fn reference(
+    raw: Tensor<2>,
+    targets: &[u32],
+    softcap: Option<f64>,
+    gradient: bool,
+) -> (Vec<RowScore>, Option<Tensor<2>>) {
+    let device = raw.device();
+    let [_, vocabulary] = raw.dims();
+    let ids: Vec<i64> = targets.iter().map(|&t| t as i64).collect();
+    let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device).unsqueeze_dim::<2>(1);
+    let logits = match softcap {
+        Some(cap) => raw.div_scalar(cap).tanh().mul_scalar(cap),
+        None => raw,
+    };
+    let logps = log_softmax(logits.clone(), 1);
+    let probs = logps.clone().exp();
+    let entropy = (probs.clone() * logps.clone()).sum_dim(1).neg();
+    let best = logits.clone().argmax(1);
+    let squares = probs.clone().square().sum_dim(1).log();
+    let picked = logps.gather(1, target.clone());
+    let columns = [picked, entropy, logits.clone().mean_dim(1), squares];
+    let [logps, entropy, means, squares] =
+        columns.map(|column| column.into_data().iter::<f32>().collect::<Vec<_>>());
+    let correct = best.equal(target.clone()).into_data();
+    let scores = correct.iter::<bool>().enumerate().map(|(i, correct)| RowScore {
+        logp: logps[i],
+        entropy: entropy[i],
+        correct,
+        mean_logit: means[i],
+        log_sum_squares: squares[i],
+    });
+    let gradients = || {
+        let onehot = Tensor::<1, Int>::arange(0..vocabulary as i64, &device)
+            .unsqueeze_dim::<2>(0)
+            .equal(target.clone());
+        let gradient = onehot.float() - probs;
+        match softcap {
+            // d cap·tanh(x/cap) / dx = 1 − tanh²
+            Some(cap) => gradient * logits.div_scalar(cap).square().neg().add_scalar(1.0),
+            None => gradient,
+        }
+    };
+    let scores = scores.collect();
+    (scores, gradient.then(gradients))
+}
+
+fn fused(
+    raw: FlexTensor,
+    targets: &[u32],
+    softcap: Option<f32>,
+    gradient: bool,
+) -> (Vec<RowScore>, Option<FlexTensor>) {
+    let mut raw = cpu::contiguous(raw);
+    let [_, vocabulary] = raw.layout().shape().dims();
+    let rows = cpu::numbers_mut(&mut raw).par_chunks_mut(vocabulary.max(1)).zip(targets);
+    let score = |(logits, &target): (&mut [f32], &u32)| {
+        cpu::vectorized(|| row(logits, target as usize, softcap, gradient))
+    };
+    let scores = rows.map(score).collect();
+    (scores, gradient.then_some(raw))
+}
+
+/// Scores a row and, with `gradient`, turns it into its gradient.
+#[inline(always)]
+fn row(logits: &mut [f32], target: usize, softcap: Option<f32>, gradient: bool) -> RowScore {
+    if let Some(cap) = softcap {
+        logits.iter_mut().for_each(|z| *z = cap * cpu::tanh(*z / cap));
+    }
+    let max = cpu::max(logits);
+    let mean_logit = cpu::sum(logits) / logits.len() as f32;
+    let own = logits[target];
+    let correct = own == max && !logits[..target].contains(&max);
+    // Σ e, Σ e·(z − max) and Σ e² of e = e^(z − max), in sums that vectors can hold.
+    let (mut sums, mut products, mut squares) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
+    let blocks = logits.chunks_exact(16);
+    let rest = blocks.remainder();
+    let mut add = |i: usize, z: f32| {
+        let e = cpu::exp(z - max);
+        sums[i] += e;
+        products[i] = e.mul_add(z - max, products[i]);
+        squares[i] = e.mul_add(e, squares[i]);
+    };
+    for block in blocks {
+        for (i, &z) in block.iter().enumerate() {
+            add(i, z);
+        }
+    }
+    rest.iter().enumerate().for_each(|(i, &z)| add(i, z));
+    let sum: f32 = sums.iter().sum();
+    let log_sum = sum.ln();
+    if gradient {
+        let inverse = 1.0 / sum;
+        let slope = |z: f32| softcap.map_or(1.0, |cap| 1.0 - (z / cap) * (z / cap));
+        logits.iter_mut().for_each(|z| *z = -cpu::exp(*z - max) * inverse * slope(*z));
+        logits[target] += slope(own);
+    }
+    RowScore {
+        logp: own - max - log_sum,
+        entropy: log_sum - products.iter().sum::<f32>() / sum,
+        correct,
+        mean_logit,
+        log_sum_squares: squares.iter().sum::<f32>().ln() - 2.0 * log_sum,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{close, random};
+
+    #[test]
+    fn the_fused_version_is_the_reference() {
+        for softcap in [None, Some(2.0)] {
+            for [rows, vocabulary] in [[4, 5], [30, 1003]] {
+                let logits = random("logits", [rows, vocabulary]) * 3.0;
+                let targets: Vec<u32> =
+                    (0..rows as u32).map(|r| r * 37 % vocabulary as u32).collect();
+                let (ours, grads) = score_rows(logits.clone(), &targets, softcap, true);
+                let (theirs, expected) = reference(logits.clone(), &targets, softcap, true);
+                close(&grads.unwrap(), &expected.unwrap(), "gradient");
+                for (a, b) in ours.iter().zip(&theirs) {
+                    assert_eq!(a.correct, b.correct);
+                    let pairs = [
+                        (a.logp, b.logp),
+                        (a.entropy, b.entropy),
+                        (a.mean_logit, b.mean_logit),
+                        (a.log_sum_squares, b.log_sum_squares),
+                    ];
+                    assert!(pairs.iter().all(|(a, b)| (a - b).abs() < 1e-5), "{a:?}, not {b:?}");
+                }
+                let (again, none) = score_rows(logits, &targets, softcap, false);
+                assert!(none.is_none() && again.iter().zip(&ours).all(|(a, b)| a.logp == b.logp));
+            }
+        }
+    }
+
+    #[test]
+    fn of_equal_logits_the_first_is_the_most_likely() {
+        let (scores, _) =
+            score_rows(Tensor::zeros([2, 40], &burn::tensor::Device::flex()), &[0, 3], None, false);
+        assert!(scores[0].correct && !scores[1].correct);
+        assert!((scores[0].entropy - 40f32.ln()).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,79 @@
+//! Checks of a fused kernel against its reference and against differences.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use cai_data::seed::Seed;
+
+use crate::gemma::{RandomInit, TensorSource};
+
+/// Draws of N(0, 1) that depend on `name`.
+pub fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
+    let mut source = RandomInit { seed: Seed(5), std: 1.0, device: Device::flex() };
+    let flat: Tensor<2> = source.tensor(name, [1, shape.iter().product()]).unwrap();
+    flat.reshape(shape)
+}
+
+/// Whether `fused` and `reference` have the same output and the same gradients of all inputs, and
+/// whether the gradients are the slope that differences of the output show.
+pub fn check<const N: usize, const D: usize>(
+    inputs: [Tensor<D>; N],
+    fused: impl Fn([Tensor<D>; N]) -> Tensor<D>,
+    reference: impl Fn([Tensor<D>; N]) -> Tensor<D>,
+) {
+    let out = fused(inputs.clone());
+    close(&out, &reference(inputs.clone()), "output");
+    // The scalar that is differentiated: a weighted sum of the output.
+    let weights = random("weights", out.dims());
+    let gradients = |kernel: &dyn Fn([Tensor<D>; N]) -> Tensor<D>| {
+        let tracked = inputs.clone().map(|x| x.autodiff().require_grad());
+        let out = kernel(tracked.clone());
+        let grads = (out * weights.clone().autodiff()).sum().backward();
+        tracked.map(|x| x.grad(&grads).expect("a gradient"))
+    };
+    let ours = gradients(&fused);
+    for (i, (ours, theirs)) in ours.iter().zip(gradients(&reference)).enumerate() {
+        close(ours, &theirs, &format!("gradient of input {i}"));
+    }
+
+    const STEP: f64 = 1e-2;
+    let sum = |out: Tensor<D>| {
+        let products = out * weights.clone();
+        values(&products).iter().map(|&x| x as f64).sum::<f64>()
+    };
+    let directions: Vec<Tensor<D>> = inputs
+        .iter()
+        .enumerate()
+        .map(|(i, x)| random(&format!("direction {i}"), x.dims()))
+        .collect();
+    let at = |step: f64| {
+        let mut i = 0;
+        let moved = inputs.clone().map(|x| {
+            i += 1;
+            x + directions[i - 1].clone().mul_scalar(step)
+        });
+        sum(fused(moved))
+    };
+    let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+    let expected: f64 = ours.iter().zip(&directions).map(|(g, d)| dot(g, d)).sum();
+    let size: f64 =
+        ours.iter().zip(&directions).map(|(g, d)| dot(&g.clone().abs(), &d.clone().abs())).sum();
+    assert!((slope - expected).abs() < 2e-3 * size, "slope {slope}, gradients say {expected}");
+}
+
+fn dot<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
+    values(a).iter().zip(values(b)).map(|(&a, b)| a as f64 * b as f64).sum()
+}
+
+/// Whether two tensors are the same but for rounding.
+pub fn close<const D: usize>(ours: &Tensor<D>, theirs: &Tensor<D>, what: &str) {
+    assert_eq!(ours.dims(), theirs.dims(), "{what}");
+    let (ours, theirs) = (values(ours), values(theirs));
+    let size = theirs.iter().fold(1.0f32, |size, x| size.max(x.abs()));
+    for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+        assert!((a - b).abs() <= 2e-5 * size, "{what}: {a}, not {b}, at {i}");
+    }
+}
+
+fn values<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+    let data: TensorData = x.clone().into_data();
+    data.iter::<f32>().collect()
+}
