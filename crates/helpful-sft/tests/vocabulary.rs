@@ -10,7 +10,7 @@ use cai_model::{
     lora::{LoraConfig, add_adapter},
     tokenizer::Example,
 };
-use cai_train::{Objective, TrainArgs, optim::AdamW, params::Gradients};
+use cai_train::{Objective, TrainArgs, optim::Optimizer, params::Gradients};
 use helpful_sft::{Mode, SftObjective};
 use serde_json::json;
 
@@ -37,6 +37,8 @@ fn a_step_over_256000_tokens_stays_under_700_mib() {
         trained: vec![true; 512],
     };
     let objective = SftObjective {
+        weights: &[],
+        rows: &[],
         train: &(0..4).map(example).collect::<Vec<_>>(),
         held_out: &[],
         pad: 0,
@@ -52,7 +54,7 @@ fn a_step_over_256000_tokens_stays_under_700_mib() {
     let mut gradients = Gradients::default();
     gradients.accumulate(&gemma, &mut grads);
     assert!(gradients.norm().unwrap() > 0.0);
-    AdamW::new(&TrainArgs::default()).step(gemma, gradients, 1.0, 1e-4);
+    Optimizer::new(&TrainArgs::default()).step(gemma, gradients, 1.0, 1e-4);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
