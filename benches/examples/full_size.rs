@@ -25,9 +25,9 @@ use cai_model::{
     model::LanguageModel,
     quantize::Bits,
 };
-use cai_train::{Objective, TrainArgs, optim::AdamW, params::Gradients};
+use cai_train::{Objective, TrainArgs, optim::Optimizer, params::Gradients};
 use clap::Parser;
-use dpo_trainer::{DpoObjective, LossType, Reference, pair_logps};
+use dpo_trainer::{DpoConfig, DpoObjective, Reference, pair_logps};
 use helpful_sft::{Mode, SftObjective};
 
 #[derive(Parser)]
@@ -76,21 +76,31 @@ fn main() -> Result<()> {
     let mode = Mode::Adapter;
     measure("SFT step", || {
         let (train, held_out) = (sft.as_slice(), [].as_slice());
-        step(&model, &SftObjective { train, held_out, pad: 0, eval_batch_size: 1, mode, pass })
+        let objective = SftObjective {
+            train,
+            weights: &[],
+            rows: &[],
+            held_out,
+            pad: 0,
+            eval_batch_size: 1,
+            mode,
+            pass,
+        };
+        step(&model, &objective)
     })?;
     let pairs = pairs(1, args.tokens, vocabulary);
+    let mut config = DpoConfig { gradient_checkpointing: pass.recompute, ..DpoConfig::default() };
+    config.train.per_device_train_batch_size = 1;
     measure("DPO step, with the reference's pass", || {
-        let train = pair_logps(&model.gemma, &pairs, 0, 1, &mut |_| {})?;
-        let reference = Reference { fingerprint: String::new(), train, held_out: Vec::new() };
+        let train = pair_logps(&model.gemma, &pairs, 0, &config, &mut |_| {})?;
+        let reference = Reference { sources: Default::default(), train, held_out: Vec::new() };
         let objective = DpoObjective {
             train: &pairs,
             held_out: &[],
             reference: &reference,
             pad: 0,
             eval_batch_size: 1,
-            loss_type: LossType::Sigmoid,
-            beta: 0.1,
-            pass,
+            config: &config,
         };
         step(&model, &objective)
     })?;
@@ -108,7 +118,7 @@ fn step(model: &LanguageModel, objective: &impl Objective<Gemma>) -> Result<()> 
     gradients.accumulate(&gemma, &mut grads);
     let norm = gradients.norm()?;
     println!("loss {:.4}, gradient norm {norm:.4}", loss.loss / objective.weight(&items));
-    AdamW::new(&TrainArgs::default()).step(gemma, gradients, 1.0, 1e-5);
+    Optimizer::new(&TrainArgs::default()).step(gemma, gradients, 1.0, 1e-5);
     Ok(())
 }
 
