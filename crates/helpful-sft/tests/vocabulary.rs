@@ -37,6 +37,8 @@ fn a_step_over_256000_tokens_stays_under_700_mib() {
         trained: vec![true; 512],
     };
     let objective = SftObjective {
+        weights: &[],
+        rows: &[],
         train: &(0..4).map(example).collect::<Vec<_>>(),
         weights: &[],
         rows: &[],
