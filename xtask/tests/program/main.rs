@@ -6,4 +6,5 @@ mod common;
 mod leakage;
 mod pipeline;
 mod score;
+mod shards;
 mod show_batch;
