@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod common;
+mod judge;
 mod leakage;
 mod pipeline;
 mod score;
