@@ -5,7 +5,6 @@ use std::mem::MaybeUninit;
 
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use burn_flex::FlexTensor;
-use pulp::Arch;
 
 /// Numbers that one task of an element-wise kernel handles: small enough to share work evenly, big
 /// enough that handing it out costs nothing.
@@ -53,11 +52,37 @@ pub(super) unsafe fn filled(
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
-/// Runs a loop with the widest vectors that the machine has.
-#[inline(always)]
-pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(work)
+/// Defines a function that runs with the widest vectors that the machine has.
+///
+/// Its body is compiled once for each kind of vector unit. That reaches the functions marked
+/// `inline(always)` that it calls and its `for` loops, but not the closures of `for_each` or `fold`.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
+        $(#[$meta])*
+        fn $name($($arg: $type),*) $(-> $out)? {
+            #[inline(always)]
+            fn body($($arg: $type),*) $(-> $out)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512($($arg: $type),*) $(-> $out)? { body($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $type),*) $(-> $out)? { body($($arg),*) }
+                use std::arch::is_x86_feature_detected as has;
+                if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+                    // SAFETY: the machine has these instructions; every AVX-512 has AVX2 and FMA.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if has!("avx2") && has!("fma") {
+                    // SAFETY: the machine has these instructions.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
 }
+pub(super) use vectorized;
 
 /// Rows that one task takes, for rows of `width` numbers.
 pub(super) fn task_rows(width: usize) -> usize {
@@ -91,48 +116,51 @@ pub(super) fn exp(x: f32) -> f32 {
     if x > 88.0 { f32::INFINITY } else { result }
 }
 
-/// `Σ aᵢbᵢ`, in 32 sums that vectors can hold, added up in a fixed order.
+/// `Σ aᵢbᵢ` of equally many numbers, in 32 sums that vectors can hold, added up in a fixed order.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 32;
-    let mut sums = [0.0f32; LANES];
-    let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_blocks.remainder().iter().zip(b_blocks.remainder());
-    for (a, b) in a_blocks.zip(b_blocks) {
-        for i in 0..LANES {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
+    let mut sums = [0.0f32; 32];
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..32 {
             sums[i] = a[i].mul_add(b[i], sums[i]);
         }
     }
-    sums.iter().sum::<f32>() + rest.map(|(a, b)| a * b).sum::<f32>()
+    let mut total: f32 = sums.iter().sum();
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total += a * b;
+    }
+    total
 }
 
 /// `Σ aᵢ`, in the same way.
 #[inline(always)]
 pub(super) fn sum(a: &[f32]) -> f32 {
+    let (blocks, rest) = a.as_chunks::<32>();
     let mut sums = [0.0f32; 32];
-    let blocks = a.chunks_exact(32);
-    let rest = blocks.remainder().iter().sum::<f32>();
     for block in blocks {
-        for (sum, x) in sums.iter_mut().zip(block) {
-            *sum += x;
+        for i in 0..32 {
+            sums[i] += block[i];
         }
     }
-    sums.iter().sum::<f32>() + rest
+    sums.iter().chain(rest).sum()
 }
 
 /// The largest number, −∞ of none.
 #[inline(always)]
 pub(super) fn max(a: &[f32]) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (blocks, rest) = a.as_chunks::<32>();
     let mut largest = [f32::NEG_INFINITY; 32];
-    let blocks = a.chunks_exact(32);
-    let rest = blocks.remainder().iter().copied().fold(f32::NEG_INFINITY, larger);
     for block in blocks {
-        for (largest, &x) in largest.iter_mut().zip(block) {
-            *largest = larger(*largest, x);
+        for i in 0..32 {
+            largest[i] = if block[i] > largest[i] { block[i] } else { largest[i] };
         }
     }
-    largest.iter().copied().fold(rest, larger)
+    let mut total = f32::NEG_INFINITY;
+    for &x in largest.iter().chain(rest) {
+        total = if x > total { x } else { total };
+    }
+    total
 }
 
 /// tanh |x| = 1 − 2 / (e^2|x| + 1), with the sign of x; within 1.5e-7.

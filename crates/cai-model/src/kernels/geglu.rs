@@ -26,7 +26,7 @@ use burn::{
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::cpu::{self, TASK, numbers};
+use super::cpu::{self, TASK, numbers, vectorized};
 
 const A: f64 = 2.0 * 0.797_884_560_802_865_4;
 const B: f64 = 0.044715 * A;
@@ -101,13 +101,7 @@ fn forward(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
     let (gates, ups) = (numbers(&gate).par_chunks(TASK), numbers(&up).par_chunks(TASK));
     let work = |out: &mut [MaybeUninit<f32>]| {
         let tasks = out.par_chunks_mut(TASK).zip(gates).zip(ups);
-        tasks.for_each(|((out, gate), up)| {
-            cpu::vectorized(|| {
-                for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                    out.write(gate * open(gate) * up);
-                }
-            })
-        })
+        tasks.for_each(|((out, gate), up)| forward_task(out, gate, up));
     };
     // SAFETY: gate, up and the output have one shape: every element is written.
     unsafe { cpu::filled(shape, work) }
@@ -120,18 +114,28 @@ fn backward(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 
     let gates = cpu::numbers_mut(&mut gate).par_chunks_mut(TASK);
     let ups = cpu::numbers_mut(&mut up).par_chunks_mut(TASK);
     let tasks = gates.zip(ups).zip(numbers(&grad).par_chunks(TASK));
-    tasks.for_each(|((gate, up), grad)| {
-        cpu::vectorized(|| {
-            for ((gate, up), &grad) in gate.iter_mut().zip(up).zip(grad) {
-                let (x, open) = (*gate, open(*gate));
-                let gelu = x * open;
-                let slope = (3.0 * B as f32 * x).mul_add(x, A as f32);
-                *gate = grad * *up * (gelu * (1.0 - open)).mul_add(slope, open);
-                *up = grad * gelu;
-            }
-        })
-    });
+    tasks.for_each(|((gate, up), grad)| backward_task(gate, up, grad));
     [gate, up]
+}
+
+vectorized! {
+    fn forward_task(out: &mut [MaybeUninit<f32>], gate: &[f32], up: &[f32]) {
+        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+            out.write(gate * open(gate) * up);
+        }
+    }
+}
+
+vectorized! {
+    fn backward_task(gate: &mut [f32], up: &mut [f32], grad: &[f32]) {
+        for ((gate, up), &grad) in gate.iter_mut().zip(up).zip(grad) {
+            let (x, open) = (*gate, open(*gate));
+            let gelu = x * open;
+            let slope = (3.0 * B as f32 * x).mul_add(x, A as f32);
+            *gate = grad * *up * (gelu * (1.0 - open)).mul_add(slope, open);
+            *up = grad * gelu;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use burn::{
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::cpu::{self, numbers};
+use super::cpu::{self, numbers, vectorized};
 
 /// `x / √(mean(x²) + ε) · (1 + w)` over the last dimension, in f32, cast back.
 ///
@@ -103,19 +103,8 @@ fn forward(x: &FlexTensor, weight: &FlexTensor, eps: f32) -> (FlexTensor, Vec<f3
     let mut inverse = vec![0.0; values.len() / width];
     let work = |out: &mut [MaybeUninit<f32>]| {
         let tasks = out.par_chunks_mut(task * width).zip(values.par_chunks(task * width));
-        tasks.zip(inverse.par_chunks_mut(task)).for_each(|((out, x), inverse)| {
-            cpu::vectorized(|| {
-                let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width));
-                for ((out, x), inverse) in rows.zip(inverse) {
-                    let mean_square = cpu::dot(x, x) / width as f32;
-                    let r = 1.0 / (mean_square + eps).sqrt();
-                    *inverse = r;
-                    for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
-                        out.write(r * x * (1.0 + w));
-                    }
-                }
-            })
-        })
+        let tasks = tasks.zip(inverse.par_chunks_mut(task));
+        tasks.for_each(|((out, x), inverse)| forward_task(out, x, weight, inverse, eps));
     };
     // SAFETY: x and the output have one shape, of whole rows: every element is written.
     let out = unsafe { cpu::filled(x.layout().shape().clone(), work) };
@@ -130,20 +119,7 @@ fn backward(x: &FlexTensor, weight: &FlexTensor, inverse: &[f32], grad: FlexTens
     let mut grad = grad;
     let tasks = cpu::numbers_mut(&mut grad).par_chunks_mut(task * width);
     let tasks = tasks.zip(values.par_chunks(task * width)).zip(inverse.par_chunks(task));
-    tasks.for_each(|((grad, x), inverse)| {
-        cpu::vectorized(|| {
-            let rows = grad.chunks_exact_mut(width).zip(x.chunks_exact(width));
-            for ((grad, x), &r) in rows.zip(inverse) {
-                for (grad, &w) in grad.iter_mut().zip(weight) {
-                    *grad *= 1.0 + w;
-                }
-                let slope = cpu::dot(grad, x) / width as f32 * r * r;
-                for (grad, &x) in grad.iter_mut().zip(x) {
-                    *grad = r * (-slope).mul_add(x, *grad);
-                }
-            }
-        })
-    });
+    tasks.for_each(|((grad, x), inverse)| backward_task(grad, x, weight, inverse));
     grad
 }
 
@@ -154,14 +130,7 @@ fn weight_gradient(x: &FlexTensor, inverse: &[f32], grad: &FlexTensor) -> FlexTe
     let tasks = numbers(x).par_chunks(task * width).zip(numbers(grad).par_chunks(task * width));
     let partial = |((x, grad), inverse): ((&[f32], &[f32]), &[f32])| {
         let mut sum = vec![0.0f32; width];
-        cpu::vectorized(|| {
-            let rows = x.chunks_exact(width).zip(grad.chunks_exact(width));
-            for ((x, grad), &r) in rows.zip(inverse) {
-                for ((sum, &x), &grad) in sum.iter_mut().zip(x).zip(grad) {
-                    *sum = (grad * r).mul_add(x, *sum);
-                }
-            }
-        });
+        weight_task(&mut sum, x, grad, inverse);
         sum
     };
     let partials: Vec<Vec<f32>> = tasks.zip(inverse.par_chunks(task)).map(partial).collect();
@@ -170,6 +139,54 @@ fn weight_gradient(x: &FlexTensor, inverse: &[f32], grad: &FlexTensor) -> FlexTe
         total.iter_mut().zip(partial).for_each(|(total, partial)| *total += partial);
     }
     FlexTensor::from_data(TensorData::new(total, [width]))
+}
+
+vectorized! {
+    fn forward_task(
+        out: &mut [MaybeUninit<f32>],
+        x: &[f32],
+        weight: &[f32],
+        inverse: &mut [f32],
+        eps: f32,
+    ) {
+        let width = weight.len();
+        let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width));
+        for ((out, x), inverse) in rows.zip(inverse) {
+            let r = 1.0 / (cpu::dot(x, x) / width as f32 + eps).sqrt();
+            *inverse = r;
+            for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+                out.write(r * x * (1.0 + w));
+            }
+        }
+    }
+}
+
+vectorized! {
+    fn backward_task(grad: &mut [f32], x: &[f32], weight: &[f32], inverse: &[f32]) {
+        let width = weight.len();
+        let rows = grad.chunks_exact_mut(width).zip(x.chunks_exact(width));
+        for ((grad, x), &r) in rows.zip(inverse) {
+            for (grad, &w) in grad.iter_mut().zip(weight) {
+                *grad *= 1.0 + w;
+            }
+            let slope = cpu::dot(grad, x) / width as f32 * r * r;
+            for (grad, &x) in grad.iter_mut().zip(x) {
+                *grad = r * (-slope).mul_add(x, *grad);
+            }
+        }
+    }
+}
+
+vectorized! {
+    fn weight_task(sum: &mut [f32], x: &[f32], grad: &[f32], inverse: &[f32]) {
+        let width = sum.len();
+        let rows = x.chunks_exact(width).zip(grad.chunks_exact(width));
+        for ((x, grad), &r) in rows.zip(inverse) {
+            for ((sum, &x), &grad) in sum.iter_mut().zip(x).zip(grad) {
+                *sum = (grad * r).mul_add(x, *sum);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

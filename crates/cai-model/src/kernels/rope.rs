@@ -22,7 +22,7 @@ use burn::{
 use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
-use super::cpu::{self, numbers};
+use super::cpu::{self, numbers, vectorized};
 
 /// Turns the pairs of `x` `[batch, heads, tokens, dim]` by angles whose cosines and sines are given,
 /// `[batch or 1, 1, tokens, dim / 2]` in f32.
@@ -105,23 +105,28 @@ fn turn(x: FlexTensor, cos: &FlexTensor, sin: &FlexTensor, sign: f32) -> FlexTen
     let width = heads * dim;
     let task = cpu::task_rows(width);
     cpu::numbers_mut(&mut x).par_chunks_mut(task * width).enumerate().for_each(|(i, x)| {
-        cpu::vectorized(|| {
-            for (row, x) in x.chunks_exact_mut(width).enumerate() {
-                // Which angles: those of the row's own token, or of the token in every row.
-                let angles = (i * task + row) % (rows * tokens) * half;
-                let (cos, sin) = (&cos[angles..angles + half], &sin[angles..angles + half]);
-                for head in x.chunks_exact_mut(dim) {
-                    let (x1, x2) = head.split_at_mut(half);
-                    for (((x1, x2), &c), &s) in x1.iter_mut().zip(x2).zip(cos).zip(sin) {
-                        let (a, b, s) = (*x1, *x2, sign * s);
-                        *x1 = a * c - b * s;
-                        *x2 = b * c + a * s;
-                    }
-                }
-            }
-        })
+        for (row, x) in x.chunks_exact_mut(width).enumerate() {
+            // Which angles: those of the row's own token, or of the token in every row.
+            let angles = (i * task + row) % (rows * tokens) * half;
+            turn_token(x, &cos[angles..angles + half], &sin[angles..angles + half], sign);
+        }
     });
     swap(x)
+}
+
+vectorized! {
+    /// All heads of one token.
+    fn turn_token(heads: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
+        let half = cos.len();
+        for head in heads.chunks_exact_mut(2 * half) {
+            let (x1, x2) = head.split_at_mut(half);
+            for (((x1, x2), &c), &s) in x1.iter_mut().zip(x2).zip(cos).zip(sin) {
+                let (a, b, s) = (*x1, *x2, sign * s);
+                *x1 = a * c - b * s;
+                *x2 = b * c + a * s;
+            }
+        }
+    }
 }
 
 /// `[batch, heads, tokens, dim]` as `[batch, tokens, heads, dim]` and back; nothing moves.

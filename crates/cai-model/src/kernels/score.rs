@@ -12,7 +12,7 @@ use burn::{
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::cpu;
+use super::cpu::{self, vectorized};
 
 /// What one row of logits says about its target.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,53 +107,60 @@ fn fused(
     let mut raw = cpu::contiguous(raw);
     let [_, vocabulary] = raw.layout().shape().dims();
     let rows = cpu::numbers_mut(&mut raw).par_chunks_mut(vocabulary.max(1)).zip(targets);
-    let score = |(logits, &target): (&mut [f32], &u32)| {
-        cpu::vectorized(|| row(logits, target as usize, softcap, gradient))
-    };
+    let score =
+        |(logits, &target): (&mut [f32], &u32)| row(logits, target as usize, softcap, gradient);
     let scores = rows.map(score).collect();
     (scores, gradient.then_some(raw))
 }
 
-/// Scores a row and, with `gradient`, turns it into its gradient.
-#[inline(always)]
-fn row(logits: &mut [f32], target: usize, softcap: Option<f32>, gradient: bool) -> RowScore {
-    if let Some(cap) = softcap {
-        logits.iter_mut().for_each(|z| *z = cap * cpu::tanh(*z / cap));
-    }
-    let max = cpu::max(logits);
-    let mean_logit = cpu::sum(logits) / logits.len() as f32;
-    let own = logits[target];
-    let correct = own == max && !logits[..target].contains(&max);
-    // Σ e, Σ e·(z − max) and Σ e² of e = e^(z − max), in sums that vectors can hold.
-    let (mut sums, mut products, mut squares) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
-    let blocks = logits.chunks_exact(16);
-    let rest = blocks.remainder();
-    let mut add = |i: usize, z: f32| {
-        let e = cpu::exp(z - max);
-        sums[i] += e;
-        products[i] = e.mul_add(z - max, products[i]);
-        squares[i] = e.mul_add(e, squares[i]);
-    };
-    for block in blocks {
-        for (i, &z) in block.iter().enumerate() {
-            add(i, z);
+vectorized! {
+    /// Scores a row and, with `gradient`, turns it into its gradient.
+    fn row(logits: &mut [f32], target: usize, softcap: Option<f32>, gradient: bool) -> RowScore {
+        if let Some(cap) = softcap {
+            for z in &mut *logits {
+                *z = cap * cpu::tanh(*z / cap);
+            }
         }
-    }
-    rest.iter().enumerate().for_each(|(i, &z)| add(i, z));
-    let sum: f32 = sums.iter().sum();
-    let log_sum = sum.ln();
-    if gradient {
-        let inverse = 1.0 / sum;
-        let slope = |z: f32| softcap.map_or(1.0, |cap| 1.0 - (z / cap) * (z / cap));
-        logits.iter_mut().for_each(|z| *z = -cpu::exp(*z - max) * inverse * slope(*z));
-        logits[target] += slope(own);
-    }
-    RowScore {
-        logp: own - max - log_sum,
-        entropy: log_sum - products.iter().sum::<f32>() / sum,
-        correct,
-        mean_logit,
-        log_sum_squares: squares.iter().sum::<f32>().ln() - 2.0 * log_sum,
+        let max = cpu::max(logits);
+        let mean_logit = cpu::sum(logits) / logits.len() as f32;
+        let own = logits[target];
+        let correct = own == max && !logits[..target].contains(&max);
+        // Σ e, Σ e·(z − max) and Σ e² of e = e^(z − max), in sums that vectors can hold.
+        let (mut sums, mut products, mut squares) = ([0.0f32; 32], [0.0f32; 32], [0.0f32; 32]);
+        let (blocks, rest) = logits.as_chunks::<32>();
+        for block in blocks {
+            for i in 0..32 {
+                let z = block[i] - max;
+                let e = cpu::exp(z);
+                sums[i] += e;
+                products[i] = e.mul_add(z, products[i]);
+                squares[i] = e.mul_add(e, squares[i]);
+            }
+        }
+        for (i, z) in rest.iter().enumerate() {
+            let e = cpu::exp(z - max);
+            sums[i] += e;
+            products[i] += e * (z - max);
+            squares[i] += e * e;
+        }
+        let sum: f32 = sums.iter().sum();
+        let log_sum = sum.ln();
+        if gradient {
+            let scale = -1.0 / sum;
+            // 1 − tanh² from the capped logit; 0 · z² without a cap.
+            let bend = softcap.map_or(0.0, |cap| -1.0 / (cap * cap));
+            for z in &mut *logits {
+                *z = cpu::exp(*z - max) * scale * (bend * *z).mul_add(*z, 1.0);
+            }
+            logits[target] += (bend * own).mul_add(own, 1.0);
+        }
+        RowScore {
+            logp: own - max - log_sum,
+            entropy: log_sum - products.iter().sum::<f32>() / sum,
+            correct,
+            mean_logit,
+            log_sum_squares: squares.iter().sum::<f32>().ln() - 2.0 * log_sum,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     block::{Keys, View, layout, queries_of_block},
 };
 use crate::kernels::{
-    cpu,
+    cpu::{self, vectorized},
     matrix::{Matrix, MatrixMut},
 };
 
@@ -145,17 +145,15 @@ impl Task<'_> {
                 let slopes = MatrixMut::new(&mut slopes[column..], size, columns);
                 slopes.set(1.0, grad, v.t(), Parallelism::None);
             }
-            cpu::vectorized(|| {
-                let rows = scores.chunks_exact_mut(columns).zip(slopes.chunks_exact_mut(columns));
-                for (row, (scores, slopes)) in rows.enumerate() {
-                    let token = start + row;
-                    let log_sum = self.log_sums[(b * self.queries + token) * self.heads + head];
-                    let at = [b, head, token];
-                    let mean = cpu::dot(views.out.row(at), views.grad.row(at));
-                    let visible = keys.columns(&seen[row]);
-                    softmax_slopes(self.rule, scores, slopes, visible, log_sum, mean);
-                }
-            });
+            let rows = scores.chunks_exact_mut(columns).zip(slopes.chunks_exact_mut(columns));
+            for (row, (scores, slopes)) in rows.enumerate() {
+                let token = start + row;
+                let at = [b, head, token];
+                let (out, grad) = (views.out.row(at), views.grad.row(at));
+                let log_sum = self.log_sums[(b * self.queries + token) * self.heads + head];
+                let visible = keys.columns(&seen[row]);
+                softmax_slopes(self.rule, scores, slopes, visible, log_sum, out, grad);
+            }
             for (i, (run, column)) in keys.with_columns().enumerate() {
                 let size = [count, run[1] - run[0]];
                 let p = Matrix::new(&scores[column..], size, columns);
@@ -178,30 +176,35 @@ impl Task<'_> {
     }
 }
 
-/// Turns raw scores into p, and ∂p into `scale·∂s = scale·p·(∂p − mean)·∂x/∂s`; both 0 in columns
-/// that are not visible.
-#[inline(always)]
-fn softmax_slopes(
-    rule: &Rule,
-    scores: &mut [f32],
-    slopes: &mut [f32],
-    visible: [[usize; 2]; 2],
-    log_sum: f32,
-    mean: f32,
-) {
-    let mut hidden = 0;
-    for [start, end] in visible {
-        let before = hidden..start.max(hidden);
-        scores[before.clone()].fill(0.0);
-        slopes[before].fill(0.0);
-        for (score, slope) in scores[start..end].iter_mut().zip(&mut slopes[start..end]) {
-            let (x, bend) = rule.apply(*score);
-            let p = cpu::exp(x - log_sum);
-            *score = p;
-            *slope = p * (*slope - mean) * bend * rule.scale;
+vectorized! {
+    /// Turns raw scores into p, and ∂p into `scale·∂s = scale·p·(∂p − mean)·∂x/∂s`; both 0 in columns
+    /// that are not visible. `mean`
+    /// is D, from the query's output and its gradient.
+    fn softmax_slopes(
+        rule: &Rule,
+        scores: &mut [f32],
+        slopes: &mut [f32],
+        visible: [[usize; 2]; 2],
+        log_sum: f32,
+        out: &[f32],
+        grad: &[f32],
+    ) {
+        // D
+        let mean = cpu::dot(out, grad);
+        let mut hidden = 0;
+        for [start, end] in visible {
+            let before = hidden..start.max(hidden);
+            scores[before.clone()].fill(0.0);
+            slopes[before].fill(0.0);
+            for (score, slope) in scores[start..end].iter_mut().zip(&mut slopes[start..end]) {
+                let (x, bend) = rule.apply(*score);
+                let p = cpu::exp(x - log_sum);
+                *score = p;
+                *slope = p * (*slope - mean) * bend * rule.scale;
+            }
+            hidden = hidden.max(end);
         }
-        hidden = hidden.max(end);
+        scores[hidden..].fill(0.0);
+        slopes[hidden..].fill(0.0);
     }
-    scores[hidden..].fill(0.0);
-    slopes[hidden..].fill(0.0);
 }

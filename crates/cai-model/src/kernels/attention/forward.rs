@@ -8,7 +8,8 @@ use super::{
     block::{Keys, View, layout, queries_of_block},
 };
 use crate::kernels::{
-    Seen, cpu,
+    Seen,
+    cpu::{self, vectorized},
     matrix::{Matrix, MatrixMut},
 };
 
@@ -102,14 +103,12 @@ fn block_of<'a>(
         let target = MatrixMut::new(&mut scores[column..], size, columns);
         target.set(1.0, q, k(run).t(), Parallelism::None);
     }
-    let mut inverse = vec![0.0f32; rows];
-    cpu::vectorized(|| {
-        for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
-            let (log_sum, sum) = softmax(rule, scores, keys.columns(&seen(row)));
-            out.sums[row * out.sum_stride] = log_sum;
-            inverse[row] = 1.0 / sum;
-        }
-    });
+    let mut sums = vec![0.0f32; rows];
+    for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
+        let (log_sum, sum) = softmax(rule, scores, keys.columns(&seen(row)));
+        out.sums[row * out.sum_stride] = log_sum;
+        sums[row] = sum;
+    }
     for (i, (run, column)) in keys.with_columns().enumerate() {
         let size = [rows, run[1] - run[0]];
         let weights = Matrix::new(&scores[column..], size, columns);
@@ -119,32 +118,38 @@ fn block_of<'a>(
             _ => target.add(1.0, weights, v(run), Parallelism::None),
         }
     }
-    cpu::vectorized(|| {
-        for (row, inverse) in inverse.iter().enumerate() {
-            out.numbers[row * out.stride..][..out.dim].iter_mut().for_each(|o| *o *= inverse);
+    for (row, sum) in sums.into_iter().enumerate() {
+        let inverse = 1.0 / sum;
+        for o in &mut out.numbers[row * out.stride..][..out.dim] {
+            *o *= inverse;
         }
-    });
+    }
 }
 
-/// Turns raw scores into `exp(x − max x)`, 0 in columns that are not visible. Returns
-/// `log Σ exp x` and `Σ exp(x − max x)`.
-#[inline(always)]
-fn softmax(rule: &Rule, scores: &mut [f32], visible: [[usize; 2]; 2]) -> (f32, f32) {
-    let mut max = f32::NEG_INFINITY;
-    for [start, end] in visible {
-        let scores = &mut scores[start..end];
-        scores.iter_mut().for_each(|score| *score = rule.apply(*score).0);
-        max = max.max(cpu::max(scores));
+vectorized! {
+    /// Turns raw scores into `exp(x − max x)`, 0 in columns that are not visible. Returns
+    /// `log Σ exp x` and `Σ exp(x − max x)`.
+    fn softmax(rule: &Rule, scores: &mut [f32], visible: [[usize; 2]; 2]) -> (f32, f32) {
+        let mut max = f32::NEG_INFINITY;
+        for [start, end] in visible {
+            let scores = &mut scores[start..end];
+            for score in &mut *scores {
+                *score = rule.apply(*score).0;
+            }
+            max = max.max(cpu::max(scores));
+        }
+        let mut sum = 0.0;
+        let mut hidden = 0;
+        for [start, end] in visible {
+            scores[hidden..start.max(hidden)].fill(0.0);
+            let scores = &mut scores[start..end];
+            for score in &mut *scores {
+                *score = cpu::exp(*score - max);
+            }
+            sum += cpu::sum(scores);
+            hidden = hidden.max(end);
+        }
+        scores[hidden..].fill(0.0);
+        (max + sum.ln(), sum)
     }
-    let mut sum = 0.0;
-    let mut hidden = 0;
-    for [start, end] in visible {
-        scores[hidden..start.max(hidden)].fill(0.0);
-        let scores = &mut scores[start..end];
-        scores.iter_mut().for_each(|score| *score = cpu::exp(*score - max));
-        sum += cpu::sum(scores);
-        hidden = hidden.max(end);
-    }
-    scores[hidden..].fill(0.0);
-    (max + sum.ln(), sum)
 }
