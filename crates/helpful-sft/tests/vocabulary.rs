@@ -40,8 +40,6 @@ fn a_step_over_256000_tokens_stays_under_700_mib() {
         weights: &[],
         rows: &[],
         train: &(0..4).map(example).collect::<Vec<_>>(),
-        weights: &[],
-        rows: &[],
         held_out: &[],
         pad: 0,
         eval_batch_size: 4,
