@@ -62,18 +62,18 @@ fn findings(results: &Results) -> Vec<String> {
             let Some(change) = results.difference(measure, &last.name, &other.name) else {
                 continue;
             };
-            let name = measure.label().to_lowercase();
+            let name = measure.label();
             let (low, high) = match (change.low, change.high) {
                 (Some(low), Some(high)) => (signed(low), signed(high)),
                 _ => continue,
             };
             let verb = match (change.excludes_zero(), change.mean > 0.0) {
-                (true, true) => "is higher",
-                (true, false) => "is lower",
-                (false, _) => "does not differ beyond chance",
+                (true, true) => "is higher than",
+                (true, false) => "is lower than",
+                (false, _) => "does not differ beyond chance from",
             };
             findings.push(format!(
-                "{name} of {} {verb} than that of {}: {} ({low} to {high})",
+                "{name} of {} {verb} that of {}: {} ({low} to {high})",
                 last.name,
                 other.name,
                 signed(change.mean)
@@ -106,8 +106,11 @@ fn ratings(results: &Results) -> Vec<(String, String, String)> {
         .collect()
 }
 
-/// One row per model: its win rate against each model in order, with the cell's colour strength.
-fn wins(results: &Results) -> Vec<(String, Vec<Option<(String, String)>>)> {
+/// A win rate as its cell shows it, and how strongly the cell is coloured.
+type WinCell = (String, String);
+
+/// One row per model: its win rate against each model in order.
+fn wins(results: &Results) -> Vec<(String, Vec<Option<WinCell>>)> {
     let rate = |model: &str, against: &str| {
         let found = results.wins.iter().find(|w| w.model == model && w.against == against)?;
         let strength = format!("{:.0}", found.rate * 60.0);

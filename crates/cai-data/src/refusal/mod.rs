@@ -194,10 +194,8 @@ impl<'a> View<'a> {
     /// Whether it says that what is asked about does not exist or cannot be.
     fn denies_existence(&self) -> bool {
         let RequestCues { aimed, harm, loaded, .. } = self.asked;
-        !aimed
-            && !(harm && self.rebuffs())
-            && !(loaded && self.declines)
-            && self.cues.iter().any(|cues| cues.has(Cue::Unreal))
+        let about_harm = aimed || harm && self.rebuffs() || loaded && self.declines;
+        !about_harm && self.cues.iter().any(|cues| cues.has(Cue::Unreal))
     }
 
     /// Whether it only sets right a question that asks for nothing bad.
