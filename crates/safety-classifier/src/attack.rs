@@ -177,8 +177,8 @@ mod tests {
 
     #[test]
     fn each_attack_changes_a_text_and_repeats_itself() {
-        let text = "these people are certainly not welcome in our house, whatever they promise \
-                    about keeping quiet after midnight";
+        let text = "these people are certainly not welcome in our house. ".repeat(5);
+        let text = text.trim();
         for attack in Attack::LABEL_PRESERVING.into_iter().chain(Attack::CONTEXT) {
             let changed = attack.apply(text, Seed(1));
             assert_ne!(changed, text, "{attack:?}");

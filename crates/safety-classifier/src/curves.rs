@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Points that a drawn curve keeps.
-const DRAWN: usize = 200;
+/// How far the points of a drawn curve lie apart, at least.
+const APART: f64 = 0.005;
 
 /// How well a score finds the texts of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,12 +84,17 @@ pub fn auroc(of_first: &[f64], of_second: &[f64]) -> Option<f64> {
     Curves::new("", &scores, &truth, 1.0).roc_auc
 }
 
-/// Enough points for a figure, the last one always.
+/// Enough points for a figure: those that lie apart, and the last one.
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    let last = points.len().saturating_sub(1);
-    let step = points.len().div_ceil(DRAWN).max(1);
-    let keep = |(i, _): &(usize, (f64, f64))| i % step == 0 || *i == last;
-    points.into_iter().enumerate().filter(keep).map(|(_, point)| point).collect()
+    let last = points.last().copied();
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    for (x, y) in points {
+        if kept.last().is_none_or(|&(a, b)| (x - a).abs().max((y - b).abs()) >= APART) {
+            kept.push((x, y));
+        }
+    }
+    kept.extend(last);
+    kept
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ const LONGEST_RUN: usize = 2;
 /// Any text folds, the empty one and one of nothing but signs included; folding never fails.
 pub fn fold(text: &str) -> String {
     let text = characters(&resolve_entities(&resolve_entities(text)));
-    let words: Vec<String> = text.split_whitespace().flat_map(word).collect();
+    let words: Vec<String> = text.split_whitespace().map(word).collect();
     shorten_runs(&join_apart(&words))
 }
 
@@ -212,18 +212,18 @@ fn is_invisible(c: char) -> bool {
     format || (c.is_control() && !c.is_whitespace())
 }
 
-/// One word between white space; none for a piece that says nothing.
-fn word(raw: &str) -> Option<String> {
+/// One word between white space.
+fn word(raw: &str) -> String {
     if raw.contains("://") || raw.starts_with("www.") {
-        return Some("url".into());
+        return "url".into();
     }
-    if let Some(name) = raw.trim_start_matches(|c| c == '.' || c == '"').strip_prefix('@')
+    if let Some(name) = raw.trim_start_matches(['.', '"']).strip_prefix('@')
         && name.chars().filter(|c| c.is_alphanumeric() || *c == '_').count() > 3
     {
-        return Some("@user".into());
+        return "@user".into();
     }
     let latin = look_alikes(raw);
-    Some(leet(&dots(&latin)))
+    leet(&dots(&latin))
 }
 
 /// Replaces look-alike letters where the whole word then is Latin: a word that is really Russian or
