@@ -312,10 +312,10 @@ impl Stage<'_> {
                 second: &record.samples[comparison.second].text,
             }));
         }
-        let reasoning = self
-            .config
-            .chain_of_thought
-            .then(|| Reasoning { sampling: &self.config.reasoning, seed: Seed(self.config.seed) });
+        let reasoning = self.config.chain_of_thought.then_some(Reasoning {
+            sampling: &self.config.reasoning,
+            seed: Seed(self.config.seed),
+        });
         let on_done = &mut |done| progress.advance(done as u64);
         let judgements =
             prefer(self.judge, &questions, reasoning, self.config.batch_size, on_done)?;

@@ -167,7 +167,7 @@ pub fn measure(
     }
     let reasoning = config
         .chain_of_thought
-        .then(|| Reasoning { sampling: &config.reasoning, seed: Seed(config.seed) });
+        .then_some(Reasoning { sampling: &config.reasoning, seed: Seed(config.seed) });
     let on_done = &mut |done| progress.advance(done as u64);
     let judged = prefer(judge, &questions, reasoning, config.batch_size, on_done)?;
 

@@ -42,17 +42,17 @@ fn four_merged_shards_of_critique_are_byte_equal_to_one_run() {
     let bytes = fs::read(&file).unwrap();
     fs::write(there.join("shards/critiques-1-of-4.jsonl.part"), &bytes[..bytes.len() / 2]).unwrap();
     fs::remove_file(&file).unwrap();
-    let error = merge_critiques(&here, &[there.clone()]).unwrap_err().to_string();
+    let error = merge_critiques(&here, std::slice::from_ref(&there)).unwrap_err().to_string();
     assert!(error.contains("1/4 (begun, not finished)"), "{error}");
     shard(1, &there);
-    assert_eq!(merge_critiques(&here, &[there.clone()]).unwrap(), report);
+    assert_eq!(merge_critiques(&here, std::slice::from_ref(&there)).unwrap(), report);
     assert!(merged_files(&here) == files(&whole));
     assert_eq!(report_critiques(&here).unwrap(), report);
 
     // A shard of another run is refused, and so is one that lacks a record.
     let text = String::from_utf8(bytes).unwrap();
     fs::write(&file, text.replace("\"run\":\"", "\"run\":\"x")).unwrap();
-    let error = merge_critiques(&here, &[there.clone()]).unwrap_err().to_string();
+    let error = merge_critiques(&here, std::slice::from_ref(&there)).unwrap_err().to_string();
     assert!(error.contains("critiques-1-of-4.jsonl: made by run x"), "{error}");
     let lines: Vec<&str> = text.lines().collect();
     fs::write(&file, lines[1..].join("\n") + "\n").unwrap();
