@@ -69,6 +69,7 @@ fn score_tokens(criterion: &mut Criterion) -> Result<()> {
             hidden: random("hidden", [TOKENS, gemma.config().hidden_size])?,
             targets: prompts(1, TOKENS, vocab_size).concat(),
             rows: std::iter::once(0..TOKENS).collect(),
+            replay: None,
         };
         for (pass, gradient) in [("forward", false), ("with_gradient", true)] {
             group.bench_function(BenchmarkId::new(pass, vocab_size), |bencher| {

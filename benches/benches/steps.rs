@@ -6,13 +6,13 @@ use burn::module::Module;
 use cai_benches::{GemmaShape, SEED, classifier, examples, language_model, pairs, prompts, texts};
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     generate::{Finish, SamplingConfig, generate},
     lora::{LoraConfig, add_adapter},
 };
-use cai_train::{Objective, TrainArgs, optim::AdamW, params::Gradients};
+use cai_train::{Objective, TrainArgs, optim::Optimizer, params::Gradients};
 use criterion::{Criterion, SamplingMode, Throughput};
-use dpo_trainer::{DpoObjective, LossType, Reference, pair_logps};
+use dpo_trainer::{DpoConfig, DpoObjective, Reference, pair_logps};
 use helpful_sft::{Mode, SftObjective};
 
 /// Rows of a training batch, each full: a step sees as many tokens in SFT as in DPO.
@@ -34,13 +34,13 @@ fn main() -> Result<()> {
 /// A model with a fresh LoRA adapter on all projections, and its optimiser.
 struct Trainee {
     model: Gemma,
-    optimizer: AdamW,
+    optimizer: Optimizer,
 }
 
 impl Trainee {
     fn new() -> Result<Self> {
         let model = add_adapter(MINI.gemma()?, &LoraConfig::default(), SEED)?.train();
-        Ok(Self { model, optimizer: AdamW::new(&TrainArgs::default()) })
+        Ok(Self { model, optimizer: Optimizer::new(&TrainArgs::default()) })
     }
 
     /// Forward, backward, global norm and update, as in the loop.
@@ -59,8 +59,16 @@ impl Trainee {
 fn sft_step(criterion: &mut Criterion) -> Result<()> {
     let train = examples(ROWS, WIDTH, MINI.vocab_size);
     let mode = Mode::Adapter;
-    let objective =
-        SftObjective { train: &train, held_out: &[], pad: PAD, eval_batch_size: ROWS, mode };
+    let objective = SftObjective {
+        train: &train,
+        weights: &[],
+        rows: &[],
+        held_out: &[],
+        pad: PAD,
+        eval_batch_size: ROWS,
+        mode,
+        pass: Pass::default(),
+    };
     let mut trainee = Trainee::new()?;
     bench(criterion, "sft_step", ROWS * WIDTH, || trainee.step(&objective))
 }
@@ -71,9 +79,11 @@ fn dpo_step(criterion: &mut Criterion) -> Result<()> {
     let train = pairs(ROWS / 2, WIDTH, MINI.vocab_size);
     let mut trainee = Trainee::new()?;
     let start = trainee.model.valid();
+    let mut config = DpoConfig::default();
+    config.train.per_device_train_batch_size = train.len();
     let reference = || -> Result<Reference> {
-        let logps = pair_logps(&start, &train, PAD, train.len(), &mut |_| {})?;
-        Ok(Reference { fingerprint: String::new(), train: logps, held_out: Vec::new() })
+        let logps = pair_logps(&start, &train, PAD, &config, &mut |_| {})?;
+        Ok(Reference { sources: Default::default(), train: logps, held_out: Vec::new() })
     };
     bench(criterion, "dpo_reference", ROWS * WIDTH, || reference().map(drop))?;
     bench(criterion, "dpo_step", ROWS * WIDTH, || {
@@ -83,8 +93,7 @@ fn dpo_step(criterion: &mut Criterion) -> Result<()> {
             reference: &reference()?,
             pad: PAD,
             eval_batch_size: ROWS / 2,
-            loss_type: LossType::Sigmoid,
-            beta: 0.1,
+            config: &config,
         })
     })
 }

@@ -3,8 +3,9 @@
 use anyhow::Result;
 use safety_classifier::{
     ClassifierConfig, SafetyClassifier,
-    calibrate::Calibration,
+    calibrate::{Calibration, CalibrationMethod},
     checkpoint::{Checkpoint, FolderConfig},
+    ensemble::{EncoderModel, Ensemble},
     model::{Encoder, EncoderShape},
     tokenizer::TextTokenizer,
 };
@@ -28,12 +29,16 @@ pub fn classifier(texts: &[&str]) -> Result<SafetyClassifier> {
         n_heads: config.n_heads,
         d_ff: config.d_ff,
         n_labels: config.labels.len(),
+        pooling: config.pooling,
     };
+    let encoder = Encoder::new(&shape, SEED, &device());
+    let encoders = vec![EncoderModel { tokenizer, encoder }];
+    let models = Ensemble { encoders, ..Ensemble::default() };
+    let scores = [vec![vec![0.0; shape.n_labels]]];
     let checkpoint = Checkpoint {
-        encoder: Encoder::new(&shape, SEED, &device()),
-        tokenizer,
-        calibration: Calibration::fit(&[vec![0.0; shape.n_labels]], &[0]),
-        config: FolderConfig::new(config.labels, config.safe_label, shape),
+        calibration: Calibration::fit(&scores, &[0], CalibrationMethod::Temperature),
+        config: FolderConfig::new(config.labels, config.safe_label, &models, Some(shape)),
+        models,
     };
     let dir = tempfile::tempdir()?;
     checkpoint.save(dir.path())?;

@@ -77,6 +77,7 @@ pub fn language_model(shape: GemmaShape) -> Result<LanguageModel> {
         fingerprint: "random".into(),
         base_fingerprint: "random".into(),
         dir: dir.path().into(),
+        bits: None,
         adapter: None,
     })
 }
@@ -95,7 +96,14 @@ pub fn pairs(count: usize, tokens: usize, vocab_size: usize) -> Vec<Pair> {
     let chosen = rejected.split_off(count);
     let pair = |(chosen, mut rejected): (Example, Example)| {
         rejected.ids[..tokens / 2].copy_from_slice(&chosen.ids[..tokens / 2]);
-        Pair { chosen, rejected, chosen_probability: 1.0, weight: 1.0, source: None }
+        Pair {
+            chosen,
+            rejected,
+            chosen_probability: 1.0,
+            weight: 1.0,
+            mismatched: None,
+            source: None,
+        }
     };
     chosen.into_iter().zip(rejected).map(pair).collect()
 }

@@ -13,6 +13,7 @@
 
 mod classifier;
 mod language;
+pub mod memory;
 
 use std::time::Duration;
 

@@ -7,14 +7,18 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use cai_data::{dataset::Policy, seed::Seed};
-use critique_revision::{CritiqueConfig, FeedbackConfig};
+use critique_revision::{CritiqueConfig, FeedbackConfig, Revisions, ServerConfig};
 use dpo_trainer::DpoConfig;
 use evaluator::EvaluatorConfig;
 use helpful_sft::SftConfig;
 use safety_classifier::ClassifierConfig;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_yaml::{Mapping, Value};
 
+use crate::models::{Choice, ModelsConfig};
 use crate::pipeline::Stage;
 
 type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
@@ -61,6 +65,12 @@ pub struct Config {
     /// Stage 4.
     #[serde(default)]
     pub evaluation: EvaluatorConfig,
+    /// Which models answer, criticise and compare.
+    #[serde(default)]
+    pub models: ModelsConfig,
+    /// How servers are asked, where one of these models is behind one.
+    #[serde(default)]
+    pub server: ServerConfig,
 }
 
 fn cpu() -> String {
@@ -155,19 +165,35 @@ pub enum Start {
     SlCai,
 }
 
+impl Start {
+    /// The stage that makes the adapter.
+    pub fn stage(self) -> Option<Stage> {
+        match self {
+            Start::Base => None,
+            Start::Sft => Some(Stage::Sft),
+            Start::SlCai => Some(Stage::SlCai),
+        }
+    }
+}
+
 /// Fine-tuning on revisions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlCaiConfig {
     /// sft, or base as in the paper.
     pub start: Start,
+    /// Share of helpful conversations among those that are trained on.
+    pub helpful_share: f64,
+    /// Revisions that are trained on: last, or all as in the paper.
+    pub revisions: Revisions,
     /// The fine-tuning itself.
     pub sft: SftConfig,
 }
 
 impl Default for SlCaiConfig {
     fn default() -> Self {
-        Self { start: Start::Sft, sft: SftConfig::default() }
+        let (helpful_share, revisions) = (0.5, Revisions::default());
+        Self { start: Start::Sft, helpful_share, revisions, sft: SftConfig::default() }
     }
 }
 
@@ -242,25 +268,12 @@ impl Config {
     /// A missing file, broken YAML, an unknown key or a value of the wrong type; the message names
     /// file and key.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| {
-            format!(
-                "config {}: not readable; see configs/ for those that come with it",
-                path.display()
-            )
-        })?;
-        let mut value: Value =
-            serde_yaml::from_str(&text).with_context(|| format!("config {}", path.display()))?;
-        for set in sets {
-            apply(&mut value, set)?;
-        }
+        let mut value = yaml(path, sets)?;
         let seed = value.get("seed").cloned().unwrap_or(Value::from(42));
         for key in SEEDS {
             put(&mut value, key, seed.clone(), false)?;
         }
-        let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
-            let (key, reason) = (error.path().to_string(), error.into_inner());
-            anyhow!("config {} (with --set), key {key}: {reason}", path.display())
-        })?;
+        let config: Self = parse(value, path)?;
         config.check().with_context(|| format!("config {}", path.display()))?;
         Ok(config)
     }
@@ -275,16 +288,32 @@ impl Config {
         }
         let named = [("sl_cai.start", self.sl_cai.start), ("dpo.start", self.dpo.start)];
         for (key, start) in named {
-            let stage = match start {
-                Start::Base => continue,
-                Start::Sft => Stage::Sft,
-                Start::SlCai => Stage::SlCai,
-            };
+            let Some(stage) = start.stage() else { continue };
             let user = if key == "dpo.start" { Stage::Dpo } else { Stage::SlCai };
             if self.skip.contains_key(&stage) && !self.skip.contains_key(&user) {
                 bail!("{key} is {stage}, but skip leaves that stage out");
             }
         }
+        if !(0.0..1.0).contains(&self.sl_cai.helpful_share) {
+            let share = self.sl_cai.helpful_share;
+            bail!("sl_cai.helpful_share is {share}; use a share from 0 to below 1");
+        }
+        for (key, name) in self.models.all() {
+            let choice = Choice::parse(name).with_context(|| key.to_string())?;
+            let Choice::Stage(start) = choice else { continue };
+            let user = match key {
+                "models.author" | "models.critic" => Stage::Critique,
+                _ => Stage::Feedback,
+            };
+            let Some(stage) = start.stage() else { continue };
+            if stage > user {
+                bail!("{key} is {stage}, which comes after {user}");
+            }
+            if self.skip.contains_key(&stage) && !self.skip.contains_key(&user) {
+                bail!("{key} is {stage}, but skip leaves that stage out");
+            }
+        }
+        self.server.check()?;
         self.sft.check()?;
         self.critique.check()?;
         self.sl_cai.sft.check()?;
@@ -299,6 +328,35 @@ impl Config {
     pub fn data_seed(&self) -> Seed {
         Seed(self.seed).derive("data")
     }
+}
+
+/// Reads a YAML file and applies `--set` changes.
+///
+/// # Errors
+///
+/// A missing file, broken YAML, or a change that does not fit.
+pub fn yaml(path: &Path, sets: &[String]) -> Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("config {}: not readable; see configs/ for those that come with it", path.display())
+    })?;
+    let mut value: Value =
+        serde_yaml::from_str(&text).with_context(|| format!("config {}", path.display()))?;
+    for set in sets {
+        apply(&mut value, set)?;
+    }
+    Ok(value)
+}
+
+/// Turns what [`yaml`] read into a config.
+///
+/// # Errors
+///
+/// An unknown key or a value of the wrong type; the message names file and key.
+pub fn parse<T: DeserializeOwned>(value: Value, path: &Path) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let (key, reason) = (error.path().to_string(), error.into_inner());
+        anyhow!("config {} (with --set), key {key}: {reason}", path.display())
+    })
 }
 
 /// Applies one `key.path=value`, where the value is YAML.

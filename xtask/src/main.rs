@@ -3,7 +3,9 @@
 mod commands;
 mod config;
 mod input;
+mod models;
 mod pipeline;
+mod study;
 
 use std::process::ExitCode;
 
@@ -34,13 +36,17 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Classifier(args) => commands::classifier::run(args),
         Command::Sft(args) => commands::sft::run(args),
         Command::Critique(args) => commands::critique::run(args),
+        Command::Feedback(args) => commands::feedback::run(args),
         Command::Dpo(args) => commands::dpo::run(args),
         Command::Evaluate(args) => commands::evaluate::run(args),
+        Command::Judge(args) => commands::judge::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Score(args) => commands::score::run(args),
         Command::Merge(args) => commands::merge::run(args),
+        Command::RandomModel(args) => commands::random_model::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Constitution(args) => commands::constitution::run(args),
+        Command::Study(args) => commands::study::run(args),
         Command::Test(args) => commands::test::run(args),
     }
 }

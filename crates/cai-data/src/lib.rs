@@ -17,6 +17,7 @@ mod error;
 pub mod hash;
 pub mod hh;
 pub mod jsonl;
+pub mod lexicon;
 pub mod overlay;
 mod pairs;
 pub mod record;
@@ -24,6 +25,7 @@ pub mod refusal;
 pub mod seed;
 pub mod split;
 pub mod text;
+mod words;
 pub mod world;
 
 pub use error::{Error, Result};

@@ -23,6 +23,25 @@ pub fn normalise(text: &str) -> String {
     folded
 }
 
+/// Whether a word, folded, carries no content of its own ("don't" is "don t").
+pub fn is_function_word(word: &str) -> bool {
+    FUNCTION_WORDS.binary_search(&word).is_ok()
+}
+
+/// In order.
+const FUNCTION_WORDS: [&str; 124] = [
+    "a", "about", "after", "again", "all", "also", "am", "an", "and", "any", "are", "as", "at",
+    "be", "because", "been", "before", "being", "both", "but", "by", "can", "could", "d", "did",
+    "do", "does", "doing", "don", "each", "few", "first", "for", "from", "had", "has", "have",
+    "having", "he", "her", "here", "him", "his", "how", "i", "if", "in", "into", "is", "it", "its",
+    "just", "ll", "m", "may", "me", "might", "more", "most", "must", "my", "next", "no", "nor",
+    "not", "now", "of", "on", "once", "only", "or", "other", "our", "out", "over", "own", "re",
+    "s", "same", "second", "shall", "she", "should", "so", "some", "such", "t", "than", "that",
+    "the", "their", "them", "then", "there", "these", "they", "this", "those", "through", "to",
+    "too", "under", "up", "us", "ve", "very", "was", "we", "were", "what", "when", "where",
+    "which", "while", "who", "whom", "why", "will", "with", "would", "yes", "you", "your", "yours",
+];
+
 fn is_combining_accent(c: char) -> bool {
     ('\u{300}'..='\u{36f}').contains(&c)
 }
@@ -45,6 +64,12 @@ mod tests {
         assert_ne!(normalise("step 1"), normalise("step 2"));
         assert_ne!(normalise("a b"), normalise("ab"));
         assert_eq!(normalise("ÄÖ 東京"), "äö 東京");
+    }
+
+    #[test]
+    fn the_function_words_are_in_order_and_folded() {
+        assert!(FUNCTION_WORDS.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(FUNCTION_WORDS.iter().all(|word| normalise(word) == *word));
     }
 
     proptest! {

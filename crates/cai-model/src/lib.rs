@@ -28,6 +28,7 @@ pub mod kernels;
 pub mod lora;
 pub mod loss;
 pub mod model;
+pub mod quantize;
 pub mod score;
 pub mod tokenizer;
 

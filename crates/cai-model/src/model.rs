@@ -10,6 +10,7 @@ use crate::{
     checkpoint::{WeightFiles, load_gemma},
     gemma::{Gemma, GemmaConfig},
     lora::{self, ADAPTER_WEIGHTS, LoraConfig},
+    quantize::Bits,
     tokenizer::ChatTokenizer,
 };
 
@@ -24,12 +25,15 @@ pub struct LanguageModel {
     pub tokenizer: ChatTokenizer,
     /// Where the weights are.
     pub device: Device,
-    /// Names base and adapter weights by content (sha256): what caches are keyed by.
+    /// Names base (and how it is quantised) and adapter weights by content (sha256): what caches are
+    /// keyed by.
     pub fingerprint: String,
     /// Names the base weights alone.
     pub base_fingerprint: String,
     /// The base's folder.
     pub dir: PathBuf,
+    /// Width of the base's codes, if it is quantised.
+    pub bits: Option<Bits>,
     /// Settings of the adapter on the model, if there is one.
     pub adapter: Option<LoraConfig>,
 }
@@ -44,23 +48,45 @@ impl LanguageModel {
     /// Missing or damaged files, unsupported architectures, a tokenizer that does not fit the
     /// model, an adapter made for another base; each message says what to do.
     pub fn load(dir: &Path, adapter: Option<&Path>, device: &Device) -> Result<Self> {
+        Self::load_quantized(dir, adapter, None, device)
+    }
+
+    /// [`LanguageModel::load`] with the base's matrices in 8 or 4 bits per weight (embedding and
+    /// head: 8), made from the files row by row. The base is frozen and cannot be saved; an adapter
+    /// can be trained on it. The products are made for the CPU and slow elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`LanguageModel::load`].
+    pub fn load_quantized(
+        dir: &Path,
+        adapter: Option<&Path>,
+        bits: Option<Bits>,
+        device: &Device,
+    ) -> Result<Self> {
         let (config, tokenizer) = describe(dir)?;
-        let gemma = load_gemma(dir, &config, weights_dtype(device), device)?;
+        let gemma = load_gemma(dir, &config, weights_dtype(device), bits, device)?;
         let base_fingerprint = weights_fingerprint(dir)?;
         let model = Self {
             gemma,
             config,
             tokenizer,
             device: device.clone(),
-            fingerprint: base_fingerprint.clone(),
+            fingerprint: names(&base_fingerprint, bits, None),
             base_fingerprint,
             dir: dir.into(),
+            bits,
             adapter: None,
         };
         match adapter {
             Some(adapter) => model.with_adapter(adapter),
             None => Ok(model),
         }
+    }
+
+    /// Names the base alone, how it is quantised included.
+    pub fn base_name(&self) -> String {
+        names(&self.base_fingerprint, self.bits, None)
     }
 
     /// The model with the adapter of a PEFT folder on it (frozen), in place of any other.
@@ -71,8 +97,7 @@ impl LanguageModel {
     pub fn with_adapter(self, dir: &Path) -> Result<Self> {
         let (gemma, config) = lora::load_adapter(self.gemma, &self.base_fingerprint, dir)?;
         let adapter_hash = hash::file(&dir.join(ADAPTER_WEIGHTS))?;
-        let names = format!("{}+{adapter_hash}", self.base_fingerprint);
-        let fingerprint = hash::bytes(names.as_bytes());
+        let fingerprint = names(&self.base_fingerprint, self.bits, Some(&adapter_hash));
         Ok(Self { gemma, fingerprint, adapter: Some(config), ..self })
     }
 
@@ -101,7 +126,7 @@ impl LanguageModel {
     /// Names base weights and the adapter as it is in memory by content (sha256), where
     /// `fingerprint` names what was loaded.
     pub fn content_fingerprint(&self) -> String {
-        let mut bytes = format!("{} {:?}", self.base_fingerprint, self.adapter).into_bytes();
+        let mut bytes = format!("{} {:?}", self.base_name(), self.adapter).into_bytes();
         for factor in lora::factors(&self.gemma) {
             bytes.extend(factor.as_bytes());
         }
@@ -160,6 +185,18 @@ fn describe(dir: &Path) -> Result<(GemmaConfig, ChatTokenizer)> {
 fn weights_dtype(device: &Device) -> DType {
     let cpu = *device == Device::flex();
     if !cpu && device.supports_dtype(DType::BF16) { DType::BF16 } else { DType::F32 }
+}
+
+/// One name for a base of these weights, how it is quantised, and the adapter on it.
+fn names(base: &str, bits: Option<Bits>, adapter: Option<&str>) -> String {
+    let bits = bits.map(|bits| format!("+{} bits", bits.number()));
+    match (bits, adapter) {
+        (None, None) => base.into(),
+        (bits, adapter) => {
+            let adapter = adapter.map(|hash| format!("+{hash}")).unwrap_or_default();
+            hash::bytes(format!("{base}{}{adapter}", bits.unwrap_or_default()).as_bytes())
+        }
+    }
 }
 
 /// Hash over the hashes of the folder's weight files, in order of their names.

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result,
+    gemma::Pass,
     loss::{score_tokens, trained_hidden},
     model::LanguageModel,
     tokenizer::Example,
@@ -18,6 +19,40 @@ pub struct CompletionScore {
     pub token_logprobs: Vec<f32>,
     /// Tokens that were the most likely one.
     pub correct: usize,
+}
+
+/// How the log-probabilities of the same tokens differ between two models.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogprobChange {
+    /// Tokens compared.
+    pub tokens: usize,
+    /// Mean log-probability of a token before.
+    pub before: f64,
+    /// Mean log-probability of a token after.
+    pub after: f64,
+    /// Mean absolute change of a token's log-probability.
+    pub mean_absolute: f64,
+    /// Largest absolute change of a token's log-probability.
+    pub largest: f64,
+}
+
+impl LogprobChange {
+    /// Compares the scores of the same examples, of which at least one has a token.
+    pub fn new(before: &[CompletionScore], after: &[CompletionScore]) -> Self {
+        let tokens = |scores: &[CompletionScore]| -> Vec<f64> {
+            scores.iter().flat_map(|s| s.token_logprobs.iter().map(|&x| x as f64)).collect()
+        };
+        let (before, after) = (tokens(before), tokens(after));
+        let count = before.len();
+        let changes = || before.iter().zip(&after).map(|(before, after)| (after - before).abs());
+        Self {
+            tokens: count,
+            before: before.iter().sum::<f64>() / count as f64,
+            after: after.iter().sum::<f64>() / count as f64,
+            mean_absolute: changes().sum::<f64>() / count as f64,
+            largest: changes().fold(0.0, f64::max),
+        }
+    }
 }
 
 /// Scores the trained tokens of each example, in order, in batches of consecutive examples.
@@ -43,7 +78,7 @@ pub fn score(
     let mut scores = Vec::with_capacity(examples.len());
     for batch in examples.chunks(batch_size.max(1)) {
         let refs: Vec<&Example> = batch.iter().collect();
-        let trained = trained_hidden(&model.gemma, &refs, model.tokenizer.pad());
+        let trained = trained_hidden(&model.gemma, &refs, model.tokenizer.pad(), &Pass::default());
         let scored = score_tokens(&model.gemma, &trained, false);
         for rows in &trained.rows {
             let token_logprobs = scored.logps[rows.clone()].to_vec();

@@ -8,7 +8,7 @@ use burn::{
 use cai_data::seed::Seed;
 use cai_model::{
     device,
-    gemma::{Gemma, GemmaConfig, RandomInit},
+    gemma::{Gemma, GemmaConfig, Pass, RandomInit},
     lora::{LoraConfig, add_adapter},
     loss::{score_tokens, trained_hidden},
     tokenizer::Example,
@@ -47,7 +47,7 @@ fn chunks_equal_whole_logits() {
             layer.mlp.down_proj.lora.as_ref().unwrap().lora_b.val()
         };
 
-        let trained = trained_hidden(&gemma, &examples, 0);
+        let trained = trained_hidden(&gemma, &examples, 0, &Pass::default());
         let count = trained.targets.len();
         assert_eq!(count, 37 + 30);
         let scored = score_tokens(&gemma, &trained, true);
@@ -55,7 +55,7 @@ fn chunks_equal_whole_logits() {
         let grads = scored.surrogate(&weights).unwrap().backward();
         let by_chunks = adapter_b().grad(&grads).unwrap();
 
-        let whole = trained_hidden(&gemma, &examples, 0);
+        let whole = trained_hidden(&gemma, &examples, 0, &Pass::default());
         let ids: Vec<i64> = whole.targets.iter().map(|&t| t as i64).collect();
         let device = by_chunks.device();
         let target = Tensor::<1, burn::tensor::Int>::from_data(ids.as_slice(), &device);

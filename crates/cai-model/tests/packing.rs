@@ -9,7 +9,7 @@ use burn::{
 };
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     lora::{LoraConfig, add_adapter},
     loss::{Trained, packed_hidden, score_tokens, trained_hidden},
     model::LanguageModel,
@@ -63,8 +63,8 @@ fn packed_examples_have_the_hidden_states_they_have_alone() {
             let examples: Vec<&Example> = refs.iter().flatten().flatten().copied().collect();
             prop_assume!(examples.iter().any(|e| e.ids.len() > 1));
 
-            let packed = packed_hidden(&gemma, &groups, 0);
-            let alone = trained_hidden(&gemma, &examples, 0);
+            let packed = packed_hidden(&gemma, &groups, 0, &Pass::default());
+            let alone = trained_hidden(&gemma, &examples, 0, &Pass::default());
             prop_assert_eq!(&packed.targets, &alone.targets);
             prop_assert_eq!(&packed.rows, &alone.rows);
             prop_assume!(!packed.targets.is_empty());
@@ -87,8 +87,9 @@ fn packed_examples_have_the_gradients_they_have_alone() {
         let [first, second] = pairs.each_ref().map(|pair| [&pair[0], &pair[1]]);
         let examples = [first, second].concat();
 
-        let packed = gradients(&gemma, packed_hidden(&gemma, &[vec![&first, &second]], 0));
-        let alone = gradients(&gemma, trained_hidden(&gemma, &examples, 0));
+        let packed =
+            gradients(&gemma, packed_hidden(&gemma, &[vec![&first, &second]], 0, &Pass::default()));
+        let alone = gradients(&gemma, trained_hidden(&gemma, &examples, 0, &Pass::default()));
         let size = alone.iter().map(|g| g.abs()).fold(0.0, f64::max);
         let difference = largest_difference(&packed, &alone);
         assert!(size > 0.0 && difference < TOLERANCE * size, "{difference} of {size}");

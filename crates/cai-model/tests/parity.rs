@@ -1,12 +1,12 @@
 //! The same numbers as transformers, PEFT and TRL, on tiny random Gemmas.
 //!
-//! The fixtures are made by `fixtures/make.py`.
+//! The fixtures are made by `fixtures/make.py`, `adapters.py` and `shapes.py`.
 
 mod common;
 
 use std::path::Path;
 
-use common::{checks, fixture, reference::Reference};
+use common::{adapters, checks, fixture, reference::Reference, shapes};
 
 /// A check: asserts, and returns the largest difference it saw.
 type Check = fn(&Reference) -> f64;
@@ -37,6 +37,7 @@ parity!(
         hub_config,
         right_padded_logits,
         left_padded_logits,
+        cached_logits,
         adapter_logits,
         greedy_tokens,
         sft_loss,
@@ -45,10 +46,53 @@ parity!(
         dpo_loss,
         dpo_gradients,
         dpo_metrics,
+        recomputation,
         adapter_round_trip,
         folder_round_trip
     ]
 );
+
+/// A module with one test per check for each adapter of PEFT.
+macro_rules! adapters {
+    ([$($name:ident),*], $checks:tt) => {
+        $(mod $name {
+            adapters!(@tests $name, $checks);
+        })*
+    };
+    (@tests $name:ident, [$($check:ident),*]) => {
+        $(#[test]
+        fn $check() {
+            super::adapters::$check(stringify!($name));
+        })*
+    };
+}
+
+adapters!(
+    [rslora, dora, patterns, everything],
+    [logits, gradients, round_trip, parameters, merged, trained_further, recomputed]
+);
+
+#[test]
+fn further_shapes() {
+    for name in ["gemma2_untied", "gemma3_untied", "gemma3_images"] {
+        shapes::logits(name);
+    }
+}
+
+#[test]
+fn both_spellings_of_the_text_part_of_gemma_3() {
+    shapes::other_spelling();
+}
+
+/// `CAI_PEFT_OUT=FOLDER cargo test -p cai-model --test parity saves_for_peft -- --ignored`, then
+/// `python fixtures/adapters.py --check FOLDER`
+#[test]
+#[ignore = "needs CAI_PEFT_OUT, a folder to write"]
+fn saves_for_peft() {
+    if let Ok(out) = std::env::var("CAI_PEFT_OUT") {
+        adapters::save_all(Path::new(&out));
+    }
+}
 
 /// The same checks on other folders, in the layout that `fixtures/make.py` describes:
 ///

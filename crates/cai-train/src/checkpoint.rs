@@ -22,24 +22,32 @@ pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 pub const STATE_FILE: &str = "trainer_state.json";
 
 /// Settings that do not change what is trained, and so may differ when a run is resumed.
-const FREE: [&str; 6] = [
+const FREE: [&str; 10] = [
+    "logging_strategy",
     "logging_steps",
     "logging_first_step",
+    "eval_strategy",
     "eval_steps",
     "eval_on_start",
+    "save_strategy",
     "save_steps",
     "save_total_limit",
+    "tracking",
 ];
 
 /// Where the run stands: transformers' `trainer_state.json` and what the loop adds to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
-    /// Step of the best metric; not tracked yet.
+    /// Step of the best evaluation, if evaluations are compared.
     pub best_global_step: Option<usize>,
-    /// Best value of a metric; not tracked yet.
+    /// Its value of the metric.
     pub best_metric: Option<f64>,
-    /// Checkpoint of the best metric; not tracked yet.
+    /// Name of its checkpoint in the run's folder, if it was saved.
     pub best_model_checkpoint: Option<String>,
+    /// Evaluations in a row that were not better.
+    pub early_stopping_patience_counter: usize,
+    /// Whether training stopped before its last step, because it no longer got better.
+    pub stopped_early: bool,
     /// Passes over the training examples done.
     pub epoch: f64,
     /// Optimiser steps done.
@@ -67,6 +75,8 @@ impl TrainerState {
             best_global_step: None,
             best_metric: None,
             best_model_checkpoint: None,
+            early_stopping_patience_counter: 0,
+            stopped_early: false,
             epoch: 0.0,
             global_step: 0,
             max_steps,
@@ -88,7 +98,15 @@ impl TrainerState {
             }
         };
         if let Some(args) = other.args.as_object() {
-            for (key, is) in args.iter().filter(|(key, _)| !FREE.contains(&key.as_str())) {
+            // What is evaluated when decides the result, if evaluations are compared.
+            let compared = !args["metric_for_best_model"].is_null()
+                || args["load_best_model_at_end"] == true
+                || !args["early_stopping_patience"].is_null();
+            let decides = |key: &str| {
+                !FREE.contains(&key)
+                    || (compared && key.starts_with("eval_") && key != "eval_on_start")
+            };
+            for (key, is) in args.iter().filter(|(key, _)| decides(key)) {
                 compare(key, &self.args[key], is);
             }
         }
@@ -182,17 +200,24 @@ pub fn list(run: &Path) -> Result<BTreeMap<usize, PathBuf>> {
     Ok(found)
 }
 
-/// Deletes the checkpoints that are not to be kept beside the newest: all but the newest `limit`,
-/// and those that only an interruption saved.
+/// Deletes the checkpoints that are not to be kept beside the newest and that of the step `best`:
+/// all but the newest `limit`, and those that were not `planned`, which only an interruption or an
+/// evaluation that is no longer the best saved.
 ///
 /// # Errors
 ///
 /// [`Error::Io`].
-pub fn prune(run: &Path, save_steps: usize, limit: Option<usize>) -> Result<()> {
+pub fn prune(
+    run: &Path,
+    planned: impl Fn(usize) -> bool,
+    limit: Option<usize>,
+    best: Option<usize>,
+) -> Result<()> {
     let mut checkpoints = list(run)?;
     let newest = checkpoints.pop_last();
     let older = limit.unwrap_or(usize::MAX).saturating_sub(usize::from(newest.is_some()));
-    let planned = checkpoints.iter().rev().filter(|(step, _)| **step % save_steps == 0);
+    best.map(|step| checkpoints.remove(&step));
+    let planned = checkpoints.iter().rev().filter(|(step, _)| planned(**step));
     let kept: Vec<usize> = planned.take(older).map(|(step, _)| *step).collect();
     checkpoints.retain(|step, _| !kept.contains(step));
     for (step, path) in &checkpoints {
@@ -222,7 +247,7 @@ pub fn clean(run: &Path) -> Result<()> {
     Ok(())
 }
 
-fn name(step: usize) -> String {
+pub(crate) fn name(step: usize) -> String {
     format!("checkpoint-{step}")
 }
 
@@ -283,12 +308,12 @@ mod tests {
         for step in [10, 20, 30, 37, 40] {
             checkpoint(step).save(run.path()).unwrap();
         }
-        prune(run.path(), 10, Some(3)).unwrap();
+        prune(run.path(), |step| step % 10 == 0, Some(3), None).unwrap();
         assert_eq!(steps(run.path()), [20, 30, 40]);
-        prune(run.path(), 10, None).unwrap();
+        prune(run.path(), |step| step % 10 == 0, None, None).unwrap();
         assert_eq!(steps(run.path()), [20, 30, 40]);
-        prune(run.path(), 10, Some(1)).unwrap();
-        assert_eq!(steps(run.path()), [40]);
+        prune(run.path(), |step| step % 10 == 0, Some(1), Some(20)).unwrap();
+        assert_eq!(steps(run.path()), [20, 40]);
     }
 
     #[test]

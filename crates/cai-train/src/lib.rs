@@ -8,6 +8,7 @@
 pub mod args;
 pub mod batches;
 pub mod checkpoint;
+mod ema;
 mod error;
 pub mod interrupt;
 pub mod metrics;
@@ -17,11 +18,12 @@ pub mod params;
 pub mod progress;
 pub mod report;
 pub mod schedule;
+mod session;
 mod tensor_file;
 pub mod tracker;
 mod trainer;
 
-pub use args::TrainArgs;
+pub use args::{IntervalStrategy, Tracking, TrainArgs};
 pub use error::{Error, Result};
 pub use metrics::{LogEntry, Metrics};
 pub use objective::{Objective, ObjectiveError, StepLoss};

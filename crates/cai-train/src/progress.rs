@@ -17,6 +17,49 @@ pub fn set_quiet(quiet: bool) {
     QUIET.store(quiet, Ordering::SeqCst);
 }
 
+/// Tokens per second and memory of this process, measured between log entries.
+pub struct Gauge {
+    since: Instant,
+    tokens: u64,
+}
+
+impl Gauge {
+    /// Measures from now on; `tokens` were seen before.
+    pub fn new(tokens: u64) -> Self {
+        Self { since: Instant::now(), tokens }
+    }
+
+    /// In words, the tokens per second since the last call (`tokens` are those seen in all), and the
+    /// memory that the process holds, where the system tells it.
+    pub fn measure(&mut self, tokens: u64) -> String {
+        let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
+        let speed = tokens.saturating_sub(self.tokens) as f64 / seconds;
+        *self = Self::new(tokens);
+        let memory = resident_memory().map_or(String::new(), |bytes| {
+            format!(", {:.1} GiB", bytes as f64 / f64::from(1 << 30))
+        });
+        format!("{} tok/s{memory}", short(speed))
+    }
+}
+
+/// `12`, `3.4k`, `120k`, `1.2M`.
+fn short(number: f64) -> String {
+    match number {
+        n if n < 1e3 => format!("{n:.0}"),
+        n if n < 1e4 => format!("{:.1}k", n / 1e3),
+        n if n < 1e6 => format!("{:.0}k", n / 1e3),
+        n => format!("{:.1}M", n / 1e6),
+    }
+}
+
+/// Bytes of memory that the process holds (Linux alone says so in a file).
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 /// How much one [`Progress`] shows.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Verbosity {
@@ -156,7 +199,7 @@ fn rate(per_second: f64) -> String {
 
 fn bar(label: &str, total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    let template = "{prefix} {wide_bar} {pos}/{len} {rate} {eta} {msg}";
+    let template = "{prefix} {wide_bar} {pos}/{len}, {rate}, {eta} left\n  {wide_msg}";
     // The template is fixed; if indicatif ever refuses it, its own style will do.
     let style = ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -193,6 +236,14 @@ mod tests {
         let line = lines(10).line("sft", 20, 100, "loss 1.5");
         assert!(line.starts_with("sft: 20/100 (20 %), 2.0/s, 40s left, loss 1.5"), "{line}");
         assert!(lines(10).line("sft", 2, 100, "").contains("5.0 s each"));
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let numbers = [12.4, 3_400.0, 120_400.0, 1_234_567.0].map(short);
+        assert_eq!(numbers, ["12", "3.4k", "120k", "1.2M"]);
+        let mut gauge = Gauge::new(5);
+        assert!(gauge.measure(10).contains(" tok/s"));
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub enum LrSchedulerType {
     Cosine,
     /// Half a cosine down to `min_lr_rate` of the peak.
     CosineWithMinLr,
+    /// Half a cosine down to 0, `num_cycles` times.
+    CosineWithRestarts,
+    /// The peak until the last `decay_ratio` of the steps, then half a cosine down to 0.
+    WarmupStableDecay,
     /// The same rate at every step, without warm-up.
     Constant,
     /// Warm-up, then the same rate at every step.
@@ -32,6 +36,10 @@ pub struct Schedule {
     pub total: usize,
     /// Final share of the peak; used by `cosine_with_min_lr` alone.
     pub min_lr_rate: f64,
+    /// Cosines; used by `cosine_with_restarts` alone.
+    pub num_cycles: usize,
+    /// Steps of the decline; used by `warmup_stable_decay` alone.
+    pub decay: usize,
 }
 
 impl Schedule {
@@ -48,11 +56,19 @@ impl Schedule {
         }
         let decay = self.total.saturating_sub(self.warmup).max(1) as f64;
         let progress = (step.saturating_sub(self.warmup) as f64 / decay).min(1.0);
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        let half_cosine = |progress: f64| 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        let cosine = half_cosine(progress);
         match self.kind {
             Linear => 1.0 - progress,
             Cosine => cosine,
             CosineWithMinLr => cosine * (1.0 - self.min_lr_rate) + self.min_lr_rate,
+            CosineWithRestarts if progress >= 1.0 => 0.0,
+            CosineWithRestarts => half_cosine((self.num_cycles as f64 * progress).fract()),
+            WarmupStableDecay => {
+                let start = self.total.saturating_sub(self.decay).max(self.warmup);
+                let length = self.total.saturating_sub(start).max(1) as f64;
+                half_cosine((step.saturating_sub(start) as f64 / length).min(1.0))
+            }
             Constant | ConstantWithWarmup => 1.0,
         }
     }
@@ -63,7 +79,15 @@ mod tests {
     use super::*;
 
     fn rates(kind: LrSchedulerType, warmup: usize) -> Vec<f64> {
-        let schedule = Schedule { kind, peak: 2.0, warmup, total: 6, min_lr_rate: 0.1 };
+        let schedule = Schedule {
+            kind,
+            peak: 2.0,
+            warmup,
+            total: 6,
+            min_lr_rate: 0.1,
+            num_cycles: 2,
+            decay: 2,
+        };
         (0..7).map(|step| schedule.rate(step)).collect()
     }
 
@@ -83,6 +107,8 @@ mod tests {
         assert_close(&rates(Cosine, 2), &cosine);
         let floored = [0.0, 1.0, 2.0, 1.1 + 0.9 * half, 1.1, 1.1 - 0.9 * half, 0.2];
         assert_close(&rates(CosineWithMinLr, 2), &floored);
+        assert_close(&rates(CosineWithRestarts, 2), &[0.0, 1.0, 2.0, 1.0, 2.0, 1.0, 0.0]);
+        assert_close(&rates(WarmupStableDecay, 2), &[0.0, 1.0, 2.0, 2.0, 2.0, 1.0, 0.0]);
         assert_close(&rates(Constant, 0), &[2.0; 7]);
         assert_close(&rates(ConstantWithWarmup, 4), &[0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0]);
         assert_close(&rates(Linear, 0)[..2], &[2.0, 2.0 * 5.0 / 6.0]);

@@ -1,7 +1,7 @@
 //! Work on prompts in fixed blocks, each on disk once it is finished.
 //!
-//! While the work goes on, `FILE.part` grows by whole blocks of lines, one per prompt; at the end it
-//! is renamed to `FILE`. Each line names the run that made it (a hash of everything that decides
+//! While the work goes on, `FILE.part` grows line by line, one per prompt, as blocks are finished; at
+//! the end it is renamed to `FILE`. Each line names the run that made it (a hash of everything that decides
 //! the lines). Lines of another run, and a block that was not finished, are made again.
 
 use std::collections::HashSet;
@@ -14,7 +14,8 @@ use cai_train::{Progress, Verbosity, interrupt};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{CritiquePrompt, Error, Result};
+use crate::prompts::CritiquePrompt;
+use crate::{Error, Result};
 
 /// A line of the file.
 pub trait Line: Serialize + DeserializeOwned {
@@ -87,7 +88,8 @@ pub fn work_through<T: Line>(
     Ok(lines)
 }
 
-fn part(path: &Path) -> PathBuf {
+/// The unfinished file of `path`.
+pub(crate) fn part(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     name.into()
@@ -168,20 +170,22 @@ fn resume<T: Line>(part: &Path, work: &Work, prompts: &[CritiquePrompt]) -> Resu
     Ok(lines)
 }
 
+/// Appends lines one by one; they are on disk when this returns.
 fn append<T: Line>(part: &Path, lines: &[T]) -> Result<()> {
+    let open = || {
+        fs::create_dir_all(part.parent().unwrap_or(Path::new(".")))?;
+        OpenOptions::new().create(true).append(true).open(part)
+    };
+    let mut file = open().map_err(cai_data::Error::write(part))?;
     let mut bytes = Vec::new();
     for line in lines {
+        bytes.clear();
         serde_json::to_writer(&mut bytes, line)
             .map_err(|source| cai_data::Error::NotJson { path: part.to_owned(), source })?;
         bytes.push(b'\n');
+        file.write_all(&bytes).map_err(cai_data::Error::write(part))?;
     }
-    let add = || {
-        fs::create_dir_all(part.parent().unwrap_or(Path::new(".")))?;
-        let mut file = OpenOptions::new().create(true).append(true).open(part)?;
-        file.write_all(&bytes)?;
-        file.sync_data()
-    };
-    Ok(add().map_err(cai_data::Error::write(part))?)
+    Ok(file.sync_data().map_err(cai_data::Error::write(part))?)
 }
 
 /// Renames the finished file; its content is on disk since the last block.

@@ -6,12 +6,32 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Error, Result};
 
+/// Which principle a round goes by.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipleChoice {
+    /// Drawn by weight.
+    #[default]
+    Weighted,
+    /// Drawn, each as often as the others (as in the paper).
+    Uniform,
+    /// Drawn by weight among those whose `risks` name the classifier's label of the answer in use;
+    /// among all where none does, or without a classifier.
+    Matched,
+}
+
 /// Settings of critique and revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CritiqueConfig {
     /// Critiques and revisions of one answer at most; the paper has 4.
     pub rounds: usize,
+    /// Which principle a round goes by: weighted, uniform or matched.
+    pub principles: PrincipleChoice,
+    /// Ask for revisions at once, without a critique before (section 3.5 of the paper).
+    pub direct: bool,
+    /// Examples of the constitution that stand before each critique and revision.
+    pub few_shot: usize,
     /// Prompts of one block. Blocks are fixed, since matrix products of other sizes differ in the
     /// last digits.
     pub batch_size: usize,
@@ -30,8 +50,11 @@ pub struct CritiqueConfig {
     pub stop_when_safe: bool,
     /// An answer is safe if the classifier's harm probability is below this.
     pub safe_threshold: f64,
-    /// Share of helpful conversations among those that SL-CAI is trained on.
-    pub helpful_share: f64,
+    /// A safe answer must also decline, or it is revised further: for prompts that are all harmful.
+    pub stop_needs_refusal: bool,
+    /// Mend revisions that open with talk about themselves ("Here is a revised answer: …"). The
+    /// record names the rule and keeps the text as it was.
+    pub repair: bool,
 }
 
 /// Settings of AI feedback.
@@ -45,10 +68,17 @@ pub struct FeedbackConfig {
     pub principles_per_pair: usize,
     /// How the samples are drawn.
     pub sampling: SamplingConfig,
+    /// Let the feedback model reason before it chooses (chain of thought, section 4.1).
+    pub chain_of_thought: bool,
+    /// How the reasoning is sampled (temperature 0.7 unless set).
+    #[serde(deserialize_with = "sampling_at_07")]
+    pub reasoning: SamplingConfig,
     /// Pairs of lower confidence are dropped: 0 is undecided (probability 0.5), 1 is sure.
     pub min_confidence: f64,
-    /// Bounds of the probability that goes into a pair; the paper clamps to `[0.4, 0.6]` where the
-    /// feedback model reasons in steps (section 4.1).
+    /// Keep pairs of probability 0.5, the first sample as the chosen one.
+    pub keep_ties: bool,
+    /// Bounds of the probability that goes into a pair. Absent: `[0.4, 0.6]` with chain of thought,
+    /// as in the paper (section 4.1), and none without.
     pub clamp: Option<[f64; 2]>,
     /// Prompts of one block, and rows of one batch.
     pub batch_size: usize,
@@ -71,6 +101,9 @@ impl Default for CritiqueConfig {
     fn default() -> Self {
         Self {
             rounds: 2,
+            principles: PrincipleChoice::default(),
+            direct: false,
+            few_shot: 0,
             batch_size: 32,
             initial: SamplingConfig::default(),
             critique: at_07(),
@@ -78,7 +111,8 @@ impl Default for CritiqueConfig {
             seed: 42,
             stop_when_safe: true,
             safe_threshold: 0.5,
-            helpful_share: 0.5,
+            stop_needs_refusal: false,
+            repair: true,
         }
     }
 }
@@ -89,7 +123,10 @@ impl Default for FeedbackConfig {
             samples: 2,
             principles_per_pair: 4,
             sampling: SamplingConfig::default(),
+            chain_of_thought: false,
+            reasoning: at_07(),
             min_confidence: 0.0,
+            keep_ties: false,
             clamp: None,
             batch_size: 32,
             seed: 42,
@@ -107,13 +144,7 @@ impl CritiqueConfig {
         sampling("initial", &self.initial)?;
         sampling("critique", &self.critique)?;
         sampling("revision", &self.revision)?;
-        within("safe_threshold", self.safe_threshold, (0.0..=1.0).contains(&self.safe_threshold))?;
-        within("helpful_share", self.helpful_share, (0.0..1.0).contains(&self.helpful_share))
-    }
-
-    /// The settings that decide the records, without those that only use them.
-    pub(crate) fn of_records(&self) -> Self {
-        Self { helpful_share: Self::default().helpful_share, ..self.clone() }
+        within("safe_threshold", self.safe_threshold, (0.0..=1.0).contains(&self.safe_threshold))
     }
 }
 
@@ -126,6 +157,7 @@ impl FeedbackConfig {
         at_least("principles_per_pair", self.principles_per_pair, 1)?;
         at_least("batch_size", self.batch_size, 1)?;
         sampling("sampling", &self.sampling)?;
+        sampling("reasoning", &self.reasoning)?;
         within("min_confidence", self.min_confidence, (0.0..=1.0).contains(&self.min_confidence))?;
         if let Some([low, high]) = self.clamp
             && !(0.0..=0.5).contains(&low) | !(0.5..=1.0).contains(&high)
@@ -140,8 +172,14 @@ impl FeedbackConfig {
 
     /// The settings that decide the records, without those that only use them.
     pub(crate) fn of_records(&self) -> Self {
-        let Self { min_confidence, clamp, .. } = Self::default();
-        Self { min_confidence, clamp, ..self.clone() }
+        let Self { min_confidence, keep_ties, clamp, .. } = Self::default();
+        Self { min_confidence, keep_ties, clamp, ..self.clone() }
+    }
+
+    /// The bounds of a pair's probability.
+    pub(crate) fn bounds(&self) -> [f64; 2] {
+        let reasoned = if self.chain_of_thought { [0.4, 0.6] } else { [0.0, 1.0] };
+        self.clamp.unwrap_or(reasoned)
     }
 }
 
@@ -182,8 +220,8 @@ mod tests {
     fn settings_out_of_range_are_named() {
         let error = CritiqueConfig { rounds: 0, ..Default::default() }.check().unwrap_err();
         assert!(error.to_string().starts_with("rounds:"), "{error}");
-        let error = CritiqueConfig { helpful_share: 1.0, ..Default::default() }.check();
-        assert!(error.unwrap_err().to_string().starts_with("helpful_share:"));
+        let error = CritiqueConfig { safe_threshold: 1.5, ..Default::default() }.check();
+        assert!(error.unwrap_err().to_string().starts_with("safe_threshold:"));
         let clamp = Some([0.6, 0.7]);
         let error = FeedbackConfig { clamp, ..Default::default() }.check().unwrap_err();
         assert!(error.to_string().starts_with("clamp:"), "{error}");

@@ -1,83 +1,184 @@
 //! Answers, critiques and revisions (section 3 of the paper).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use cai_data::constitution::Constitution;
-use cai_data::dialogue::{critique_prompt, revision_prompt};
+use cai_data::constitution::{Constitution, Principle};
+use cai_data::dialogue::{critique_prompt, direct_revision_prompt, revision_prompt};
+use cai_data::jsonl;
 use cai_data::record::Message;
 use cai_data::refusal::is_refusal;
 use cai_data::seed::Seed;
-use cai_data::{atomic, jsonl};
-use cai_model::model::LanguageModel;
 use cai_train::Progress;
 use safety_classifier::SafetyClassifier;
 use serde_json::json;
 
 use crate::blocks::{Work, run_name, work_through};
+use crate::chat::{Answered, Ask, Models, Reply};
 use crate::clean::{self, Rule};
-use crate::reply::{Reply, replies, usable};
+use crate::prompts::{CritiquePrompt, Prompts, Usable, usable};
+use crate::report_files::write_critique_report;
+use crate::shards::{Plan, Shard};
 use crate::{
-    Answer, CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport, Error,
-    Outcome, REVISION_PAIRS, Result, Round, revision_pairs,
+    Answer, CRITIQUE_PLAN, CRITIQUES, CritiqueConfig, CritiqueRecord, CritiqueReport, Error,
+    Outcome, PrincipleChoice, REVISION_PAIRS, Result, Round, revision_pairs,
 };
 
-/// Lets `model` answer `prompts`, criticise its answers and revise them, and writes the records
-/// ([`CRITIQUES`]), the pairs of them ([`REVISION_PAIRS`]), `report.json` and `report.md` into
-/// `dir`. Run again after an interruption, it resumes; with other inputs, it starts again.
+/// Lets the author of `models` (one model, or [`Models`]) answer `prompts`, and the critic criticise
+/// the answers and revise them. Writes the records ([`CRITIQUES`]), the pairs of them
+/// ([`REVISION_PAIRS`]), the plan ([`CRITIQUE_PLAN`]), and `report.json`, `report.md` and
+/// `report.html` into `dir`. Run again after an interruption, it resumes; with other inputs, it
+/// starts again.
 ///
-/// Each round draws one principle of the constitution by weight, from the run's seed, the prompt's
-/// id and the round: neither order nor selection of the prompts matters to it. A revision that
-/// breaks a rule of [`clean`] is recorded but not used: the answer before it stays.
+/// Each round draws one principle of the constitution, from the run's seed, the prompt's id and the
+/// round: neither order nor selection of the prompts matters to it. A revision that breaks a rule of
+/// [`clean`] is recorded but not used: the answer before it stays.
 ///
 /// # Errors
 ///
 /// Bad settings, no prompt left ([`Error::NothingLeft`]), an id used twice, a request to stop
-/// ([`Error::Interrupted`]), and those of model, classifier and files.
-pub fn run(
-    model: &LanguageModel,
+/// ([`Error::Interrupted`]), and those of models, classifier and files.
+pub fn run<'a>(
+    models: impl Into<Models<'a>>,
     constitution: &Constitution,
     classifier: Option<&SafetyClassifier>,
-    prompts: &[CritiquePrompt],
+    prompts: impl Into<Prompts<'a>>,
     config: &CritiqueConfig,
     dir: &Path,
 ) -> Result<CritiqueReport> {
-    config.check()?;
-    if constitution.principles.is_empty() {
-        return Err(Error::NoPrinciple { name: constitution.name.clone() });
-    }
-    let (usable, left_out) = usable(model, prompts, &config.initial)?;
-    let inputs = json!({
-        "stage": "critique",
-        "model": model.fingerprint,
-        "constitution": constitution,
-        "classifier": classifier.map(SafetyClassifier::fingerprint),
-        "prompts": usable,
-        "config": config.of_records(),
-    });
-    let work = Work {
-        path: dir.join(CRITIQUES),
-        label: "critique",
-        run: run_name(&inputs),
-        block: config.batch_size,
-        units: 1 + 2 * config.rounds as u64,
-    };
-    let stage = Stage { model, constitution, classifier, config, run: &work.run };
-    let records = work_through(&work, &usable, |block, progress| stage.records(block, progress))?;
+    let begun = begin(models.into(), constitution, classifier, &prompts.into(), config, dir)?;
+    let records = begun.work(&begun.usable.prompts, dir.join(CRITIQUES))?;
+    finish(dir, &begun.plan, &records)
+}
 
-    jsonl::write(&dir.join(REVISION_PAIRS), revision_pairs(&records))?;
-    let report = CritiqueReport::new(&records, constitution, config, prompts.len(), left_out);
-    atomic::write_json(&dir.join("report.json"), &report)?;
-    atomic::write(&dir.join("report.md"), report.markdown().as_bytes())?;
+/// Does one shard of what [`run`] does; returns its number of records. When all shards are there,
+/// [`merge_critiques`] makes of them what [`run`] would have made.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_shard<'a>(
+    models: impl Into<Models<'a>>,
+    constitution: &Constitution,
+    classifier: Option<&SafetyClassifier>,
+    prompts: impl Into<Prompts<'a>>,
+    config: &CritiqueConfig,
+    shard: Shard,
+    dir: &Path,
+) -> Result<usize> {
+    let begun = begin(models.into(), constitution, classifier, &prompts.into(), config, dir)?;
+    let prompts = shard.of_prompts(&begun.usable.prompts, config.batch_size);
+    Ok(begun.work(&prompts, shard.path(dir, CRITIQUES))?.len())
+}
+
+/// Puts the shards together that are in `dir` and in the run folders `others` (of other machines).
+///
+/// # Errors
+///
+/// [`Error::Shards`] that names what is missing or of another run.
+pub fn merge_critiques(dir: &Path, others: &[PathBuf]) -> Result<CritiqueReport> {
+    let plan: Plan<CritiqueConfig> = Plan::read(&dir.join(CRITIQUE_PLAN))?;
+    let records: Vec<CritiqueRecord> =
+        plan.merged(CRITIQUES, plan.config.batch_size, dir, others)?;
+    jsonl::write(&dir.join(CRITIQUES), &records)?;
+    finish(dir, &plan, &records)
+}
+
+/// Makes pairs and report of the records in `dir` once more.
+///
+/// # Errors
+///
+/// Files that are missing or do not belong together.
+pub fn report_critiques(dir: &Path) -> Result<CritiqueReport> {
+    let plan: Plan<CritiqueConfig> = Plan::read(&dir.join(CRITIQUE_PLAN))?;
+    let records = plan.records(&dir.join(CRITIQUES))?;
+    finish(dir, &plan, &records)
+}
+
+fn finish(
+    dir: &Path,
+    plan: &Plan<CritiqueConfig>,
+    records: &[CritiqueRecord],
+) -> Result<CritiqueReport> {
+    jsonl::write(&dir.join(REVISION_PAIRS), revision_pairs(records))?;
+    let report = CritiqueReport::new(records, plan);
+    write_critique_report(&report, dir)?;
     Ok(report)
 }
 
+/// A run under way.
+struct Begun<'a> {
+    stage: Stage<'a>,
+    plan: Plan<CritiqueConfig>,
+    usable: Usable,
+}
+
+/// Checks what a run is given, names it, and writes its plan.
+fn begin<'a>(
+    models: Models<'a>,
+    constitution: &Constitution,
+    classifier: Option<&'a SafetyClassifier>,
+    prompts: &Prompts,
+    config: &'a CritiqueConfig,
+    dir: &Path,
+) -> Result<Begun<'a>> {
+    config.check()?;
+    let constitution = constitution.only(Principle::criticises);
+    if constitution.principles.is_empty() {
+        let what = "a critique and a revision request";
+        return Err(Error::NoPrinciple { name: constitution.name, what });
+    }
+    if config.few_shot > constitution.few_shot.len() {
+        let reason = format!(
+            "is {}, and the constitution {:?} has {} examples; write more or lower few_shot",
+            config.few_shot,
+            constitution.name,
+            constitution.few_shot.len()
+        );
+        return Err(Error::Setting { key: "few_shot", reason });
+    }
+    let usable = usable(models.author, prompts, &config.initial)?;
+    let run = run_name(&json!({
+        "stage": "critique",
+        "model": models.author.fingerprint(),
+        "critic": models.critic.fingerprint(),
+        "constitution": constitution,
+        "classifier": classifier.map(SafetyClassifier::fingerprint),
+        "prompts": usable.prompts,
+        "config": config,
+    }));
+    let plan = Plan::new(&run, &usable, config, &constitution);
+    plan.write(&dir.join(CRITIQUE_PLAN))?;
+    let examples = constitution.few_shot[..config.few_shot].concat();
+    let stage = Stage { models, constitution, examples, classifier, config, run };
+    Ok(Begun { stage, plan, usable })
+}
+
+impl Begun<'_> {
+    fn work(&self, prompts: &[CritiquePrompt], path: PathBuf) -> Result<Vec<CritiqueRecord>> {
+        let config = self.stage.config;
+        let work = Work {
+            path,
+            label: "critique",
+            run: self.stage.run.clone(),
+            block: config.batch_size,
+            units: 1 + 2 * config.rounds as u64,
+        };
+        work_through(&work, prompts, |block, progress| self.stage.records(block, progress))
+    }
+}
+
 struct Stage<'a> {
-    model: &'a LanguageModel,
-    constitution: &'a Constitution,
+    models: Models<'a>,
+    constitution: Constitution,
+    /// Turns that stand before critiques and revisions.
+    examples: Vec<Message>,
     classifier: Option<&'a SafetyClassifier>,
     config: &'a CritiqueConfig,
-    run: &'a str,
+    run: String,
 }
+
+/// What the classifier says of a text: P(harm) and the most probable label.
+type Risk = Option<(f64, String)>;
 
 impl Stage<'_> {
     /// The records of one block.
@@ -107,30 +208,42 @@ impl Stage<'_> {
         prompts: &[CritiquePrompt],
         progress: &mut Progress,
     ) -> Result<Vec<CritiqueRecord>> {
-        let dialogues: Vec<_> = prompts.iter().map(|prompt| Some(prompt.prompt.clone())).collect();
-        let seeds: Vec<Seed> = prompts.iter().map(|p| self.seed(&p.id).derive("initial")).collect();
-        let size = self.config.batch_size;
-        let replies =
-            replies(self.model, &dialogues, &self.config.initial, &seeds, size, progress)?;
-        let texts: Vec<&str> = replies.iter().map(text).collect();
-        let harms = self.harms(&texts)?;
-        let records = prompts.iter().zip(&replies).zip(harms).map(|((prompt, reply), harm)| {
+        let asks: Vec<Ask> = prompts
+            .iter()
+            .map(|prompt| Ask {
+                dialogue: prompt.prompt.clone(),
+                seed: self.seed(&prompt.id).derive("initial"),
+            })
+            .collect();
+        let on_done = &mut |done| progress.advance(done as u64);
+        let (author, size) = (self.models.author, self.config.batch_size);
+        let replies = author.replies(&asks, &self.config.initial, size, on_done)?;
+        let risks = self.risks(&replies)?;
+        let critic = self.models.critic.fingerprint();
+        let records = prompts.iter().zip(&replies).zip(risks).map(|((prompt, reply), risk)| {
             let text = text(reply).to_owned();
+            let (harm, risk) = risk.unzip();
+            let cleaning = match reply {
+                Ok(reply) => clean::answer(reply, request(&prompt.prompt)),
+                Err(rule) => vec![*rule],
+            };
             CritiqueRecord {
                 id: prompt.id.clone(),
                 prompt: prompt.prompt.clone(),
                 initial: Answer {
                     harm,
+                    risk,
                     refused: is_refusal(&text),
-                    cleaning: reply.as_ref().map_or(vec![Rule::NoRoom], clean::answer),
+                    cleaning,
                     text: text.clone(),
                 },
                 rounds: Vec::new(),
                 final_revision: text,
                 outcome: Outcome::Unchanged,
                 seed: self.config.seed,
-                model: self.model.fingerprint.clone(),
-                run: self.run.to_owned(),
+                model: author.fingerprint().to_owned(),
+                critic: (critic != author.fingerprint()).then(|| critic.to_owned()),
+                run: self.run.clone(),
                 extra: prompt.extra.clone(),
             }
         });
@@ -146,65 +259,147 @@ impl Stage<'_> {
         progress: &mut Progress,
     ) -> Result<()> {
         let at: Vec<&CritiqueRecord> = open.iter().map(|&i| &records[i]).collect();
-        let seeds: Vec<Seed> = at.iter().map(|record| self.seed(&record.id)).collect();
-        let seeds_of = |step: &str| -> Vec<Seed> {
-            seeds.iter().map(|seed| seed.derive(step).index(round)).collect()
-        };
-        let principles: Vec<_> =
-            seeds.iter().map(|seed| self.constitution.sample(seed.index(round))).collect();
+        let principles: Vec<Principle> =
+            at.iter().map(|record| self.principle(record, round).clone()).collect();
+        let seed = |slot: usize, step: &str| self.seed(&at[slot].id).derive(step).index(round);
 
-        let dialogues: Vec<Option<Vec<Message>>> = at
-            .iter()
-            .zip(&principles)
-            .map(|(record, principle)| {
-                let (prompt, answer) = (&record.prompt, &record.final_revision);
-                Some(critique_prompt(prompt, answer, &principle.critique_request))
-            })
-            .collect();
-        let (sampling, size) = (&self.config.critique, self.config.batch_size);
-        let critiques =
-            replies(self.model, &dialogues, sampling, &seeds_of("critique"), size, progress)?;
-
-        let dialogues: Vec<Option<Vec<Message>>> = at
-            .iter()
-            .zip(&principles)
-            .zip(&critiques)
-            .map(|((record, principle), critique)| {
-                Some(revision_prompt(
+        let critiques = if self.config.direct {
+            progress.advance(open.len() as u64);
+            at.iter().map(|_| Ok(String::new())).collect()
+        } else {
+            let dialogues = at.iter().zip(&principles).map(|(record, principle)| {
+                let request = &principle.critique_request;
+                Ok(self.after_examples(critique_prompt(
                     &record.prompt,
                     &record.final_revision,
-                    &principle.critique_request,
-                    &critique.as_ref()?.text,
-                    &principle.revision_request,
-                ))
-            })
-            .collect();
+                    request,
+                )))
+            });
+            let sampling = &self.config.critique;
+            let replies =
+                self.ask(dialogues.collect(), |i| seed(i, "critique"), sampling, progress)?;
+            replies.into_iter().map(|reply| reply.map(|reply| reply.text)).collect::<Vec<_>>()
+        };
+        let dialogues =
+            at.iter().zip(&principles).zip(&critiques).map(|((record, p), critique)| {
+                let critique = critique.as_ref().map_err(|rule| *rule)?;
+                let (prompt, answer) = (&record.prompt, &record.final_revision);
+                let request = &p.revision_request;
+                Ok(self.after_examples(if self.config.direct {
+                    direct_revision_prompt(prompt, answer, request)
+                } else {
+                    revision_prompt(prompt, answer, &p.critique_request, critique, request)
+                }))
+            });
         let sampling = &self.config.revision;
         let revisions =
-            replies(self.model, &dialogues, sampling, &seeds_of("revision"), size, progress)?;
+            self.ask(dialogues.collect(), |i| seed(i, "revision"), sampling, progress)?;
 
-        let texts: Vec<&str> = revisions.iter().map(text).collect();
-        let harms = self.harms(&texts)?;
-        for (slot, &i) in open.iter().enumerate() {
-            let (critique, revision) = (text(&critiques[slot]), texts[slot]);
+        let repaired: Vec<_> = revisions.into_iter().map(|reply| self.repaired(reply)).collect();
+        let (revisions, repairs): (Vec<Answered<Reply>>, Vec<_>) = repaired.into_iter().unzip();
+        let risks = self.risks(&revisions)?;
+        for (slot, ((&i, risk), repair)) in open.iter().zip(risks).zip(repairs).enumerate() {
+            let critique = critiques[slot].as_deref().unwrap_or_default();
             let record = &mut records[i];
-            let cleaning = revisions[slot].as_ref().map_or(vec![Rule::NoRoom], |reply| {
-                clean::revision(reply, &record.final_revision, critique)
-            });
+            let cleaning = match &revisions[slot] {
+                Ok(reply) => {
+                    let request = request(&record.prompt);
+                    clean::revision(reply, request, &record.final_revision, critique)
+                }
+                Err(rule) => vec![*rule],
+            };
+            let revision = text(&revisions[slot]).to_owned();
             if cleaning.is_empty() {
-                record.final_revision = revision.to_owned();
+                record.final_revision = revision.clone();
             }
+            let (harm, risk) = risk.unzip();
+            let (repair, unrepaired) = repair.unzip();
             record.rounds.push(Round {
                 principle: principles[slot].id.clone(),
                 category: principles[slot].category,
                 critique: critique.to_owned(),
-                revision: revision.to_owned(),
-                harm: revisions[slot].as_ref().and(harms[slot]),
-                refused: is_refusal(revision),
+                refused: is_refusal(&revision),
+                revision,
+                unrepaired,
+                repair,
+                harm,
+                risk,
                 cleaning,
             });
         }
         Ok(())
+    }
+
+    /// The critic's replies to the dialogues that there are; the other places keep their rule.
+    fn ask(
+        &self,
+        dialogues: Vec<Answered<Vec<Message>>>,
+        seed: impl Fn(usize) -> Seed,
+        sampling: &cai_model::generate::SamplingConfig,
+        progress: &mut Progress,
+    ) -> Result<Vec<Answered<Reply>>> {
+        let mut asks = Vec::with_capacity(dialogues.len());
+        let mut rules: Vec<Option<Rule>> = Vec::with_capacity(dialogues.len());
+        for (i, dialogue) in dialogues.into_iter().enumerate() {
+            rules.push(dialogue.as_ref().err().copied());
+            asks.extend(dialogue.ok().map(|dialogue| Ask { dialogue, seed: seed(i) }));
+        }
+        progress.advance((rules.len() - asks.len()) as u64);
+        let on_done = &mut |done| progress.advance(done as u64);
+        let size = self.config.batch_size;
+        let mut replies = self.models.critic.replies(&asks, sampling, size, on_done)?.into_iter();
+        let place = |rule: Option<Rule>| match rule {
+            Some(rule) => Err(rule),
+            None => replies.next().unwrap_or(Err(Rule::NoAnswer)),
+        };
+        Ok(rules.into_iter().map(place).collect())
+    }
+
+    fn after_examples(&self, dialogue: Vec<Message>) -> Vec<Message> {
+        [self.examples.clone(), dialogue].concat()
+    }
+
+    /// The revision, mended if it has to be, with the rule and the text as it was.
+    fn repaired(
+        &self,
+        reply: Answered<Reply>,
+    ) -> (Answered<Reply>, Option<(clean::Repair, String)>) {
+        let mended = match &reply {
+            Ok(reply) if self.config.repair => clean::repair(&reply.text),
+            _ => None,
+        };
+        match (reply, mended) {
+            (Ok(reply), Some((rule, text))) => {
+                let before = reply.text.clone();
+                (Ok(Reply { text, ..reply }), Some((rule, before)))
+            }
+            (reply, _) => (reply, None),
+        }
+    }
+
+    /// The principle of a round.
+    fn principle(&self, record: &CritiqueRecord, round: u64) -> &Principle {
+        let seed = self.seed(&record.id).index(round);
+        let all = &self.constitution;
+        let id = match self.config.principles {
+            PrincipleChoice::Weighted => return all.sample(seed),
+            PrincipleChoice::Uniform => {
+                let mut even = all.clone();
+                even.principles.iter_mut().for_each(|principle| principle.weight = 1.0);
+                even.sample(seed).id.clone()
+            }
+            PrincipleChoice::Matched => {
+                let risk = record.risk_in_use(record.rounds.len());
+                let calls =
+                    |p: &Principle| risk.is_some_and(|risk| p.risks.iter().any(|r| r == risk));
+                let matched = all.only(calls);
+                if matched.principles.is_empty() {
+                    return all.sample(seed);
+                }
+                matched.sample(seed).id.clone()
+            }
+        };
+        all.principles.iter().find(|principle| principle.id == id).unwrap_or(&all.principles[0])
     }
 
     /// Whether another round is to be run.
@@ -212,8 +407,14 @@ impl Stage<'_> {
         // A dialogue that has no room now has none in the next round.
         let no_room =
             record.rounds.last().is_some_and(|round| round.cleaning.contains(&Rule::NoRoom));
-        let passes = self.config.stop_when_safe && self.is_safe(record);
+        let passes = self.config.stop_when_safe && self.passes(record);
         !no_room && !passes
+    }
+
+    /// Whether the answer in use needs no further round.
+    fn passes(&self, record: &CritiqueRecord) -> bool {
+        let (_, refused) = record.in_use(record.rounds.len());
+        self.is_safe(record) && (refused || !self.config.stop_needs_refusal)
     }
 
     /// Whether the classifier finds the answer in use safe.
@@ -237,11 +438,13 @@ impl Stage<'_> {
     }
 
     /// The classifier judges answers alone: a refusal must not be blamed for the request's words.
-    fn harms(&self, texts: &[&str]) -> Result<Vec<Option<f64>>> {
+    /// What is no answer is not judged.
+    fn risks(&self, replies: &[Answered<Reply>]) -> Result<Vec<Risk>> {
         let Some(classifier) = self.classifier else {
-            return Ok(vec![None; texts.len()]);
+            return Ok(vec![None; replies.len()]);
         };
-        let predictions = classifier.predict(texts)?;
+        let texts: Vec<&str> = replies.iter().map(text).collect();
+        let predictions = classifier.predict(&texts)?;
         let cut = predictions.iter().filter(|prediction| prediction.truncated).count();
         if cut > 0 {
             tracing::warn!(
@@ -250,10 +453,18 @@ impl Stage<'_> {
                 texts.len()
             );
         }
-        Ok(predictions.into_iter().map(|prediction| Some(prediction.harm)).collect())
+        let risk = |(prediction, reply): (safety_classifier::Prediction, &Answered<Reply>)| {
+            reply.is_ok().then_some((prediction.harm, prediction.label))
+        };
+        Ok(predictions.into_iter().zip(replies).map(risk).collect())
     }
 }
 
-fn text(reply: &Option<Reply>) -> &str {
+fn text(reply: &Answered<Reply>) -> &str {
     reply.as_ref().map_or("", |reply| &reply.text)
+}
+
+/// What was asked for last.
+pub(crate) fn request(prompt: &[Message]) -> &str {
+    prompt.last().map_or("", |message| &message.content)
 }

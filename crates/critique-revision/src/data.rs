@@ -1,39 +1,12 @@
-//! Prompts in; training data out.
+//! Training data out.
 
 use cai_data::record::{Conversation, Message, PreferencePair};
 use cai_data::seed::Seed;
-use cai_data::world::PromptRecord;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{CritiqueRecord, Error, Outcome, Result};
-
-/// A prompt to answer: `{"id", "prompt": [messages]}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CritiquePrompt {
-    /// A name, unique among the prompts. Together with the seed it decides principles and samples.
-    pub id: String,
-    /// The turns to answer; the last is the user's.
-    pub prompt: Vec<Message>,
-    /// Other fields; they go into the records and what is made of them.
-    #[serde(flatten)]
-    pub extra: Map<String, Value>,
-}
-
-impl From<PromptRecord> for CritiquePrompt {
-    /// With topic, kind, phrasing and class of the mini world as other fields.
-    fn from(record: PromptRecord) -> Self {
-        let fields = [
-            ("topic", record.topic.as_str()),
-            ("kind", record.kind.label()),
-            ("phrasing", record.phrasing.as_str()),
-            ("class", record.class.label()),
-        ];
-        let extra = fields.map(|(key, value)| (key.to_owned(), value.into())).into_iter().collect();
-        Self { id: record.id, prompt: record.prompt, extra }
-    }
-}
 
 /// What SL-CAI is trained on.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,8 +19,19 @@ pub struct SlCaiSet {
     pub helpful: usize,
 }
 
-/// Prompts with their final revisions, mixed with helpful conversations of which `seed` picks as
-/// many as make up `share` of the whole (section 3.1 of the paper). Only clean records count (see
+/// Which revisions of an answer SL-CAI is trained on.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revisions {
+    /// The last that breaks no rule.
+    #[default]
+    Last,
+    /// All that break no rule, as in the paper.
+    All,
+}
+
+/// Prompts with their revisions, mixed with helpful conversations of which `seed` picks as many as
+/// make up `share` of the whole (section 3.1 of the paper). Only clean records count (see
 /// [`CritiqueRecord::is_clean`]): an answer that stayed as it was is trained on only if it was safe.
 ///
 /// The revisions' other fields are those of the prompt, `source: "revision"` and `id`.
@@ -60,14 +44,18 @@ pub fn sl_cai_conversations(
     records: &[CritiqueRecord],
     helpful: &[Conversation],
     share: f64,
+    which: Revisions,
     seed: Seed,
 ) -> Result<SlCaiSet> {
     if !(0.0..1.0).contains(&share) {
         let reason = format!("is {share}; use a share from 0 to below 1");
-        return Err(Error::Setting { key: "helpful_share", reason });
+        return Err(Error::Setting { key: "sl_cai.helpful_share", reason });
     }
-    let mut conversations: Vec<Conversation> =
-        records.iter().filter(|record| record.is_clean()).map(revised_conversation).collect();
+    let mut conversations: Vec<Conversation> = records
+        .iter()
+        .filter(|record| record.is_clean())
+        .flat_map(|record| revised_conversations(record, which))
+        .collect();
     let revisions = conversations.len();
     if revisions == 0 {
         return Err(Error::NoRevision { records: records.len() });
@@ -83,10 +71,20 @@ pub fn sl_cai_conversations(
     Ok(SlCaiSet { conversations, revisions, helpful: needed })
 }
 
-fn revised_conversation(record: &CritiqueRecord) -> Conversation {
-    let mut messages = record.prompt.clone();
-    messages.push(Message::assistant(&record.final_revision));
-    Conversation { messages, extra: extra(record) }
+fn revised_conversations(record: &CritiqueRecord, which: Revisions) -> Vec<Conversation> {
+    let used = record.rounds.iter().filter(|round| round.cleaning.is_empty());
+    let answers: Vec<&str> = match which {
+        Revisions::All if record.outcome == Outcome::Revised => {
+            used.map(|round| round.revision.as_str()).collect()
+        }
+        _ => vec![&record.final_revision],
+    };
+    let conversation = |answer: &str| {
+        let mut messages = record.prompt.clone();
+        messages.push(Message::assistant(answer));
+        Conversation { messages, extra: extra(record) }
+    };
+    answers.into_iter().map(conversation).collect()
 }
 
 /// Pairs of final revision (chosen) and initial answer (rejected), of the records in which the
@@ -139,7 +137,10 @@ mod tests {
             category: Category::HarmPrevention,
             critique: "Too much.".into(),
             revision: last.into(),
+            unrepaired: None,
+            repair: None,
             harm: Some(0.1),
+            risk: None,
             refused: true,
             cleaning: if first == last { vec![Rule::IdenticalRevision] } else { vec![] },
         };
@@ -149,6 +150,7 @@ mod tests {
             initial: Answer {
                 text: first.into(),
                 harm: Some(0.9),
+                risk: None,
                 refused: false,
                 cleaning: vec![],
             },
@@ -157,6 +159,7 @@ mod tests {
             outcome,
             seed: 1,
             model: "m".into(),
+            critic: None,
             run: "r".into(),
             extra: Map::from_iter([("topic".into(), "locks".into())]),
         }
@@ -178,23 +181,45 @@ mod tests {
 
     #[test]
     fn revisions_and_helpful_conversations_are_mixed_in_proportion() {
-        let set = sl_cai_conversations(&records(), &helpful(20), 0.3, Seed(1)).unwrap();
+        let set =
+            sl_cai_conversations(&records(), &helpful(20), 0.3, Revisions::Last, Seed(1)).unwrap();
         assert_eq!((set.revisions, set.helpful, set.conversations.len()), (7, 3, 10));
         let from_revisions = set.conversations.iter().filter(|c| c.extra.contains_key("source"));
         assert_eq!(from_revisions.count(), 7);
         assert!(set.conversations.iter().all(|c| c.messages[1].content != "So."));
-        let again = sl_cai_conversations(&records(), &helpful(20), 0.3, Seed(1)).unwrap();
+        let again =
+            sl_cai_conversations(&records(), &helpful(20), 0.3, Revisions::Last, Seed(1)).unwrap();
         assert_eq!(set, again);
-        assert_ne!(set, sl_cai_conversations(&records(), &helpful(20), 0.3, Seed(2)).unwrap());
-        let none = sl_cai_conversations(&records(), &[], 0.0, Seed(1)).unwrap();
+        assert_ne!(
+            set,
+            sl_cai_conversations(&records(), &helpful(20), 0.3, Revisions::Last, Seed(2)).unwrap()
+        );
+        let none = sl_cai_conversations(&records(), &[], 0.0, Revisions::Last, Seed(1)).unwrap();
         assert_eq!(none.helpful, 0);
     }
 
     #[test]
+    fn all_revisions_count_where_asked_for() {
+        let mut records = records();
+        let mut second = records[1].rounds[0].clone();
+        second.revision = "I can't help.".into();
+        records[1].rounds.push(second.clone());
+        second.cleaning = vec![Rule::Repetition];
+        records[1].rounds.push(second);
+        let count = |which| {
+            sl_cai_conversations(&records, &[], 0.0, which, Seed(1)).unwrap().conversations.len()
+        };
+        assert_eq!((count(Revisions::Last), count(Revisions::All)), (7, 8));
+    }
+
+    #[test]
     fn too_little_data_is_an_error_that_says_how_much() {
-        let error = sl_cai_conversations(&records(), &helpful(6), 0.5, Seed(1)).unwrap_err();
+        let error = sl_cai_conversations(&records(), &helpful(6), 0.5, Revisions::Last, Seed(1))
+            .unwrap_err();
         assert!(error.to_string().contains("needs 7 helpful"), "{error}");
-        let error = sl_cai_conversations(&records()[7..], &helpful(6), 0.5, Seed(1)).unwrap_err();
+        let error =
+            sl_cai_conversations(&records()[7..], &helpful(6), 0.5, Revisions::Last, Seed(1))
+                .unwrap_err();
         assert!(error.to_string().contains("none of 1 critique records"), "{error}");
     }
 

@@ -20,11 +20,42 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// The constitution has no principle.
-    #[error("the constitution {name:?} has no principle; write at least one")]
+    /// The constitution has no principle for this.
+    #[error("the constitution {name:?} has no principle with {what}; write at least one")]
     NoPrinciple {
         /// The constitution's name.
         name: String,
+        /// What the principles lack.
+        what: &'static str,
+    },
+    /// A server that did not answer.
+    #[error(
+        "{url}: {reason} (after {attempts} attempts); finished blocks are kept: check the server, \
+         then run the same command again to resume"
+    )]
+    Server {
+        /// The address.
+        url: String,
+        /// What it said last.
+        reason: String,
+        /// How often it was asked.
+        attempts: usize,
+    },
+    /// A figure or page that cannot be made.
+    #[error("{what}: {reason}; the records are whole: make the report again with critique report")]
+    Report {
+        /// Which.
+        what: String,
+        /// What the drawing library or the template engine said.
+        reason: String,
+    },
+    /// Shards that cannot be merged.
+    #[error("{}: {reason}", path.display())]
+    Shards {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
     },
     /// A prompt that cannot be worked on.
     #[error("prompt {id:?}: {reason}")]
@@ -51,8 +82,8 @@ pub enum Error {
     },
     /// Too few helpful conversations for the share that was asked for.
     #[error(
-        "helpful_share {share} needs {needed} helpful conversations beside {revisions} revisions, \
-         there are {given}; give more or lower helpful_share"
+        "sl_cai.helpful_share {share} needs {needed} helpful conversations beside {revisions} revisions, \
+         there are {given}; give more or lower sl_cai.helpful_share"
     )]
     TooFewHelpful {
         /// The share.

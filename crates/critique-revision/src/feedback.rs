@@ -1,30 +1,33 @@
 //! AI feedback: preference pairs from the policy's own samples (section 4 of the paper).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cai_data::constitution::{Constitution, Principle};
+use cai_data::jsonl;
 use cai_data::record::{Message, PreferencePair};
 use cai_data::refusal::is_refusal;
 use cai_data::seed::Seed;
-use cai_data::{atomic, jsonl};
-use cai_model::model::LanguageModel;
 use cai_train::Progress;
 use serde_json::json;
 
 use crate::blocks::{Work, run_name, work_through};
-use crate::clean::{self, Rule};
-use crate::judge::{Question, draw, prefer};
-use crate::reply::{replies, usable};
+use crate::chat::{Ask, ChatModel};
+use crate::clean;
+use crate::critique::request;
+use crate::judge::{Question, Reasoning, draw, prefer};
+use crate::prompts::{CritiquePrompt, Prompts, Usable, usable};
+use crate::report_files::write_feedback_report;
+use crate::shards::{Plan, Shard};
 use crate::{
-    Comparison, CritiquePrompt, Error, FEEDBACK, FEEDBACK_PAIRS, FeedbackConfig, FeedbackRecord,
-    FeedbackReport, Result, Sample,
+    Comparison, Error, FEEDBACK, FEEDBACK_PAIRS, FEEDBACK_PLAN, FeedbackConfig, FeedbackRecord,
+    FeedbackReport, Judgement, Result, Sample,
 };
 
 /// Lets `policy` answer each prompt several times and `judge` compare the answers, and writes the
-/// records ([`FEEDBACK`]), the pairs ([`FEEDBACK_PAIRS`]), `feedback_report.json` and
-/// `feedback_report.md` into `dir`. Run again after an interruption, it resumes; with other inputs,
-/// it starts again.
+/// records ([`FEEDBACK`]), the pairs ([`FEEDBACK_PAIRS`]), the plan ([`FEEDBACK_PLAN`]), and
+/// `feedback_report.json`, `feedback_report.md` and `feedback_report.html` into `dir`. Run again
+/// after an interruption, it resumes; with other inputs, it starts again.
 ///
 /// Every two samples that differ are compared under `principles_per_pair` principles, each in both
 /// orders, and the probabilities are averaged.
@@ -33,47 +36,129 @@ use crate::{
 ///
 /// Bad settings, no prompt left ([`Error::NothingLeft`]), an id used twice, a request to stop
 /// ([`Error::Interrupted`]), and those of the models and files.
-pub fn run_feedback(
-    policy: &LanguageModel,
-    judge: &LanguageModel,
+pub fn run_feedback<'a>(
+    policy: &dyn ChatModel,
+    judge: &dyn ChatModel,
     constitution: &Constitution,
-    prompts: &[CritiquePrompt],
+    prompts: impl Into<Prompts<'a>>,
     config: &FeedbackConfig,
     dir: &Path,
 ) -> Result<FeedbackReport> {
-    config.check()?;
-    if constitution.principles.is_empty() {
-        return Err(Error::NoPrinciple { name: constitution.name.clone() });
-    }
-    let (usable, left_out) = usable(policy, prompts, &config.sampling)?;
-    let inputs = json!({
-        "stage": "feedback",
-        "policy": policy.fingerprint,
-        "judge": judge.fingerprint,
-        "constitution": constitution,
-        "prompts": usable,
-        "config": config.of_records(),
-    });
-    let stage = Stage { policy, judge, constitution, config, run: &run_name(&inputs) };
-    let work = Work {
-        path: dir.join(FEEDBACK),
-        label: "AI feedback",
-        run: stage.run.to_owned(),
-        block: config.batch_size,
-        units: (config.samples + pairs_of(config.samples).count() * stage.questions()) as u64,
-    };
-    let records = work_through(&work, &usable, |block, progress| stage.records(block, progress))?;
+    let begun = begin(policy, judge, constitution, &prompts.into(), config, dir)?;
+    let records = begun.work(&begun.usable.prompts, dir.join(FEEDBACK))?;
+    finish(dir, &begun.plan, &records)
+}
 
-    let (pairs, dropped) = feedback_pairs(&records, config);
+/// Does one shard of what [`run_feedback`] does; returns its number of records. When all shards are
+/// there, [`merge_feedback`] makes of them what [`run_feedback`] would have made.
+///
+/// # Errors
+///
+/// As [`run_feedback`].
+pub fn run_feedback_shard<'a>(
+    policy: &dyn ChatModel,
+    judge: &dyn ChatModel,
+    constitution: &Constitution,
+    prompts: impl Into<Prompts<'a>>,
+    config: &FeedbackConfig,
+    shard: Shard,
+    dir: &Path,
+) -> Result<usize> {
+    let begun = begin(policy, judge, constitution, &prompts.into(), config, dir)?;
+    let prompts = shard.of_prompts(&begun.usable.prompts, config.batch_size);
+    Ok(begun.work(&prompts, shard.path(dir, FEEDBACK))?.len())
+}
+
+/// Puts the shards together that are in `dir` and in the run folders `others` (of other machines).
+///
+/// # Errors
+///
+/// [`Error::Shards`] that names what is missing or of another run.
+pub fn merge_feedback(dir: &Path, others: &[PathBuf]) -> Result<FeedbackReport> {
+    let plan: Plan<FeedbackConfig> = Plan::read(&dir.join(FEEDBACK_PLAN))?;
+    let records: Vec<FeedbackRecord> =
+        plan.merged(FEEDBACK, plan.config.batch_size, dir, others)?;
+    jsonl::write(&dir.join(FEEDBACK), &records)?;
+    finish(dir, &plan, &records)
+}
+
+/// Makes pairs and report of the records in `dir` once more.
+///
+/// # Errors
+///
+/// Files that are missing or do not belong together.
+pub fn report_feedback(dir: &Path) -> Result<FeedbackReport> {
+    let plan: Plan<FeedbackConfig> = Plan::read(&dir.join(FEEDBACK_PLAN))?;
+    let records = plan.records(&dir.join(FEEDBACK))?;
+    finish(dir, &plan, &records)
+}
+
+fn finish(
+    dir: &Path,
+    plan: &Plan<FeedbackConfig>,
+    records: &[FeedbackRecord],
+) -> Result<FeedbackReport> {
+    let (pairs, dropped) = feedback_pairs(records, &plan.config);
     jsonl::write(&dir.join(FEEDBACK_PAIRS), &pairs)?;
-    let report = FeedbackReport::new(&records, &pairs, dropped, prompts.len(), left_out);
-    atomic::write_json(&dir.join("feedback_report.json"), &report)?;
-    atomic::write(&dir.join("feedback_report.md"), report.markdown().as_bytes())?;
+    let report = FeedbackReport::new(records, &pairs, dropped, plan);
+    write_feedback_report(&report, dir)?;
     Ok(report)
 }
 
+/// A run under way.
+struct Begun<'a> {
+    stage: Stage<'a>,
+    plan: Plan<FeedbackConfig>,
+    usable: Usable,
+}
+
+/// Checks what a run is given, names it, and writes its plan.
+fn begin<'a>(
+    policy: &'a dyn ChatModel,
+    judge: &'a dyn ChatModel,
+    constitution: &Constitution,
+    prompts: &Prompts,
+    config: &'a FeedbackConfig,
+    dir: &Path,
+) -> Result<Begun<'a>> {
+    config.check()?;
+    let constitution = constitution.only(Principle::compares);
+    if constitution.principles.is_empty() {
+        let what = "a preference question";
+        return Err(Error::NoPrinciple { name: constitution.name, what });
+    }
+    let usable = usable(policy, prompts, &config.sampling)?;
+    let run = run_name(&json!({
+        "stage": "feedback",
+        "policy": policy.fingerprint(),
+        "judge": judge.fingerprint(),
+        "constitution": constitution,
+        "prompts": usable.prompts,
+        "config": config.of_records(),
+    }));
+    let plan = Plan::new(&run, &usable, config, &constitution);
+    plan.write(&dir.join(FEEDBACK_PLAN))?;
+    Ok(Begun { stage: Stage { policy, judge, constitution, config, run }, plan, usable })
+}
+
+impl Begun<'_> {
+    fn work(&self, prompts: &[CritiquePrompt], path: PathBuf) -> Result<Vec<FeedbackRecord>> {
+        let Stage { config, run, .. } = &self.stage;
+        let questions = pairs_of(config.samples).count() * self.stage.steps();
+        let work = Work {
+            path,
+            label: "AI feedback",
+            run: run.clone(),
+            block: config.batch_size,
+            units: (config.samples + questions) as u64,
+        };
+        work_through(&work, prompts, |block, progress| self.stage.records(block, progress))
+    }
+}
+
 /// The preference pairs of records, and how many comparisons gave none, by reason: those of
-/// [`Comparison::dropped`], and `undecided` for a confidence below `min_confidence` or exactly 0.
+/// [`Comparison::dropped`], and `undecided` for a confidence below `min_confidence`, or exactly 0
+/// unless ties are kept.
 ///
 /// `chosen_probability` is clamped as the config says. Other fields: those of the prompt,
 /// `source: "feedback"`, `id`, `principles`, and `p_ab`, `p_ba`: the probability (before clamping)
@@ -102,23 +187,25 @@ fn pair<'a>(
     let dropped = comparison.dropped.as_deref().unwrap_or("undecided");
     let first = comparison.first_probability().ok_or(dropped)?;
     let confidence = (2.0 * first - 1.0).abs();
-    if confidence == 0.0 || confidence < config.min_confidence {
+    let tie = confidence == 0.0 && !config.keep_ties;
+    if tie || confidence < config.min_confidence {
         return Err("undecided");
     }
-    let mean = |of: &dyn Fn(&crate::Judgement) -> f64| {
+    let mean = |of: &dyn Fn(&Judgement) -> f64| {
         let judgements = &comparison.judgements;
         judgements.iter().map(of).sum::<f64>() / judgements.len() as f64
     };
     let (p_ab, p_ba) = (mean(&|j| j.p_ab), mean(&|j| j.p_ba));
-    let (first_wins, samples) = (first > 0.5, [comparison.first, comparison.second]);
+    let (first_wins, samples) = (first >= 0.5, [comparison.first, comparison.second]);
     let [chosen, rejected] = if first_wins { samples } else { [samples[1], samples[0]] };
     // Shown as (A), the second sample stands in the order in which the first is (B).
     let (p_ab, p_ba) = if first_wins { (p_ab, p_ba) } else { (1.0 - p_ba, 1.0 - p_ab) };
-    let [low, high] = config.clamp.unwrap_or([0.0, 1.0]);
+    let [low, high] = config.bounds();
+    let better = first.max(1.0 - first).clamp(low, high);
 
     let answer = |i: usize| vec![Message::assistant(&record.samples[i].text)];
     let mut pair = PreferencePair::new(record.prompt.clone(), answer(chosen), answer(rejected));
-    pair.chosen_probability = Some(first.max(1.0 - first).clamp(low, high));
+    pair.chosen_probability = Some(better);
     let principles: Vec<&str> =
         comparison.judgements.iter().map(|judgement| judgement.principle.as_str()).collect();
     pair.extra = record.extra.clone();
@@ -138,17 +225,19 @@ fn pairs_of(count: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 struct Stage<'a> {
-    policy: &'a LanguageModel,
-    judge: &'a LanguageModel,
-    constitution: &'a Constitution,
+    policy: &'a dyn ChatModel,
+    judge: &'a dyn ChatModel,
+    constitution: Constitution,
     config: &'a FeedbackConfig,
-    run: &'a str,
+    run: String,
 }
 
 impl Stage<'_> {
-    /// Questions that one comparison takes: both orders under each principle.
-    fn questions(&self) -> usize {
-        2 * self.config.principles_per_pair.min(self.constitution.principles.len())
+    /// Steps of the judge that one comparison takes: both orders under each principle, and as many
+    /// again with reasoning.
+    fn steps(&self) -> usize {
+        let principles = self.config.principles_per_pair.min(self.constitution.principles.len());
+        2 * principles * if self.config.chain_of_thought { 2 } else { 1 }
     }
 
     /// The records of one block.
@@ -168,22 +257,23 @@ impl Stage<'_> {
         prompts: &[CritiquePrompt],
         progress: &mut Progress,
     ) -> Result<Vec<FeedbackRecord>> {
-        let (mut dialogues, mut seeds) = (Vec::new(), Vec::new());
+        let mut asks = Vec::new();
         for prompt in prompts {
             for sample in 0..self.config.samples {
-                dialogues.push(Some(prompt.prompt.clone()));
-                seeds.push(self.seed(&prompt.id).derive("sample").index(sample as u64));
+                let seed = self.seed(&prompt.id).derive("sample").index(sample as u64);
+                asks.push(Ask { dialogue: prompt.prompt.clone(), seed });
             }
         }
+        let on_done = &mut |done| progress.advance(done as u64);
         let (sampling, size) = (&self.config.sampling, self.config.batch_size);
-        let replies = replies(self.policy, &dialogues, sampling, &seeds, size, progress)?;
-        let samples = replies.into_iter().map(|reply| match reply {
-            Some(reply) => Sample {
+        let replies = self.policy.replies(&asks, sampling, size, on_done)?;
+        let samples = replies.into_iter().zip(&asks).map(|(reply, ask)| match reply {
+            Ok(reply) => Sample {
                 refused: is_refusal(&reply.text),
-                cleaning: clean::answer(&reply),
+                cleaning: clean::sample(&reply, request(&ask.dialogue)),
                 text: reply.text,
             },
-            None => Sample { text: String::new(), refused: false, cleaning: vec![Rule::NoRoom] },
+            Err(rule) => Sample { text: String::new(), refused: false, cleaning: vec![rule] },
         });
         let samples: Vec<Sample> = samples.collect();
         let record = |(prompt, samples): (&CritiquePrompt, &[Sample])| FeedbackRecord {
@@ -192,9 +282,9 @@ impl Stage<'_> {
             samples: samples.to_vec(),
             comparisons: pairs_of(samples.len()).map(|pair| comparison(samples, pair)).collect(),
             seed: self.config.seed,
-            policy: self.policy.fingerprint.clone(),
-            judge: self.judge.fingerprint.clone(),
-            run: self.run.to_owned(),
+            policy: self.policy.fingerprint().to_owned(),
+            judge: self.judge.fingerprint().to_owned(),
+            run: self.run.clone(),
             extra: prompt.extra.clone(),
         };
         Ok(prompts.iter().zip(samples.chunks(self.config.samples)).map(record).collect())
@@ -207,7 +297,7 @@ impl Stage<'_> {
             let seed = self.seed(&record.id).derive("principles");
             for (j, comparison) in record.comparisons.iter().enumerate() {
                 match comparison.dropped {
-                    Some(_) => progress.advance(self.questions() as u64),
+                    Some(_) => progress.advance(self.steps() as u64),
                     None => to_make.push((i, j, self.draw(seed.index(j as u64)))),
                 }
             }
@@ -222,23 +312,29 @@ impl Stage<'_> {
                 second: &record.samples[comparison.second].text,
             }));
         }
+        let reasoning = self
+            .config
+            .chain_of_thought
+            .then(|| Reasoning { sampling: &self.config.reasoning, seed: Seed(self.config.seed) });
         let on_done = &mut |done| progress.advance(done as u64);
-        let judgements = prefer(self.judge, &questions, self.config.batch_size, on_done)?;
+        let judgements =
+            prefer(self.judge, &questions, reasoning, self.config.batch_size, on_done)?;
 
         let mut judgements = judgements.into_iter();
         for (i, j, principles) in &to_make {
-            let judged: Option<Vec<_>> = judgements.by_ref().take(principles.len()).collect();
+            // Every judgement is taken, so that the next comparison begins with its own.
+            let judged: Vec<_> = judgements.by_ref().take(principles.len()).collect();
             let comparison = &mut records[*i].comparisons[*j];
-            match judged {
-                Some(judged) => comparison.judgements = judged,
-                None => comparison.dropped = Some("no_room".into()),
+            match judged.into_iter().collect::<std::result::Result<Vec<_>, _>>() {
+                Ok(judged) => comparison.judgements = judged,
+                Err(rule) => comparison.dropped = Some(rule.name().to_owned()),
             }
         }
         Ok(())
     }
 
     fn draw(&self, seed: Seed) -> Vec<Principle> {
-        draw(self.constitution, self.config.principles_per_pair, seed)
+        draw(&self.constitution, self.config.principles_per_pair, seed)
     }
 
     fn seed(&self, id: &str) -> Seed {
@@ -261,11 +357,11 @@ fn comparison(samples: &[Sample], (first, second): (usize, usize)) -> Comparison
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Judgement;
 
     fn record(p_ab: f64, p_ba: f64) -> FeedbackRecord {
         let sample = |text: &str| Sample { text: text.into(), refused: false, cleaning: vec![] };
-        let judgement = |p_ab, p_ba| Judgement { principle: "danger".into(), p_ab, p_ba };
+        let judgement =
+            |p_ab, p_ba| Judgement { principle: "danger".into(), p_ab, p_ba, reasoning: None };
         let samples = vec![sample("one"), sample("two"), sample("two")];
         let mut comparisons: Vec<Comparison> =
             pairs_of(3).map(|pair| comparison(&samples, pair)).collect();
@@ -309,5 +405,12 @@ mod tests {
         assert_eq!(pairs[0].chosen_probability, Some(0.6));
         let (pairs, dropped) = feedback_pairs(&records, &FeedbackConfig::default());
         assert_eq!((pairs.len(), dropped["undecided"]), (2, 1));
+        let kept = FeedbackConfig { keep_ties: true, ..Default::default() };
+        let (pairs, dropped) = feedback_pairs(&records, &kept);
+        assert_eq!((pairs.len(), dropped.get("undecided")), (3, None));
+        assert_eq!(pairs[2].chosen_probability, Some(0.5));
+        let probability = |config| feedback_pairs(&records, &config).0[0].chosen_probability;
+        let reasoned = FeedbackConfig { chain_of_thought: true, ..Default::default() };
+        assert_eq!(probability(reasoned), Some(0.6));
     }
 }

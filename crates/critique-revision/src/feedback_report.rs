@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use cai_data::record::{Message, PreferencePair};
 use serde::{Deserialize, Serialize};
 
-use crate::report::{EXAMPLES, count_rules, list, one_line};
+use crate::report::{EXAMPLES, count, count_rules, list, one_line};
+use crate::shards::Plan;
 use crate::stats::{Mean, show, spread};
-use crate::{Comparison, FeedbackRecord, Judgement};
+use crate::{Comparison, FeedbackConfig, FeedbackRecord, Judgement, hostile};
 
 /// Bins of the histogram, from undecided to sure.
 const BINS: usize = 10;
@@ -22,6 +23,8 @@ pub struct FeedbackReport {
     pub left_out: BTreeMap<String, usize>,
     /// Records: prompts answered.
     pub n: usize,
+    /// Prompts that hold something hostile, by what it is and how it is dealt with.
+    pub hostile: BTreeMap<String, usize>,
     /// Pairs of samples: compared, or dropped before.
     pub comparisons: usize,
     /// Preference pairs to train on.
@@ -86,16 +89,16 @@ pub struct FeedbackExample {
 }
 
 impl FeedbackReport {
-    /// The report on `records`, of `prompts` prompts of which some were left out.
+    /// The report on `records` of a planned run.
     pub(crate) fn new(
         records: &[FeedbackRecord],
         pairs: &[PreferencePair],
         dropped: BTreeMap<String, usize>,
-        prompts: usize,
-        left_out: BTreeMap<String, usize>,
+        plan: &Plan<FeedbackConfig>,
     ) -> Self {
         let comparisons = || records.iter().flat_map(|record| &record.comparisons);
         let judgements = || comparisons().flat_map(|comparison| &comparison.judgements);
+        let notes = records.iter().flat_map(|record| hostile::notes(&record.prompt));
         let samples = records.iter().flat_map(|record| &record.samples);
         let better: Vec<f64> = comparisons()
             .filter_map(Comparison::first_probability)
@@ -106,9 +109,10 @@ impl FeedbackReport {
             share(refused)
         };
         Self {
-            prompts,
-            left_out,
+            prompts: plan.given,
+            left_out: plan.left_out.clone(),
             n: records.len(),
+            hostile: count(notes.map(hostile::Note::name)),
             comparisons: comparisons().count(),
             pairs: pairs.len(),
             dropped,
@@ -128,13 +132,14 @@ impl FeedbackReport {
     pub fn markdown(&self) -> String {
         let mut text = format!(
             "# AI feedback\n\n{} prompts answered, {} comparisons, {} preference pairs.\n\n\
-             - prompts left out: {}\n- comparisons without a pair: {}\n- samples by broken rule: \
+             - prompts left out: {}\n- hostile prompts: {}\n- comparisons without a pair: {}\n- samples by broken rule: \
              {}\n- confidence: {}\n- position bias: {}\n- both orders agree: {}\n- chosen samples \
              that decline: {}\n- rejected samples that decline: {}\n",
             self.n,
             self.comparisons,
             self.pairs,
             list(&self.left_out),
+            list(&self.hostile),
             list(&self.dropped),
             list(&self.sample_cleaning),
             show(&self.confidence),

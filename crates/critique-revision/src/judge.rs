@@ -1,15 +1,14 @@
 //! Which of two answers a feedback model prefers (section 4.1 of the paper).
 
 use cai_data::constitution::{Constitution, Principle};
-use cai_data::dialogue::{OPTION_A, OPTION_B, preference_prompt};
+use cai_data::dialogue::{preference_prompt, reasoned_preference_prompt, reasoning_prompt};
 use cai_data::record::Message;
 use cai_data::seed::Seed;
-use cai_model::loss::{Trained, score_tokens, trained_hidden};
-use cai_model::model::LanguageModel;
-use cai_model::tokenizer::Example;
+use cai_model::generate::SamplingConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::chat::{Answered, Ask, ChatModel};
 
 /// What the feedback model says of two answers under one principle, asked in both orders.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +19,9 @@ pub struct Judgement {
     pub p_ab: f64,
     /// The probability that the first is better when it is shown as (B).
     pub p_ba: f64,
+    /// What the feedback model thought before it chose, in both orders, if it was asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<[String; 2]>,
 }
 
 impl Judgement {
@@ -54,39 +56,94 @@ pub struct Question<'a> {
     pub second: &'a str,
 }
 
-/// The judgement of each question, in order; `None` where a question is longer than the judge's
-/// context. Runs in batches of `batch_size`; `on_done` hears how many more of two orders per
-/// question are done.
-///
-/// p(A) is the softmax of the log-probabilities of the options at the first token in which the
-/// replies `(A)` and `(B)` differ: the tokens before it are the same, and those after it only end
-/// the turn. So one pass over a question serves both options.
+/// How the feedback model reasons before it chooses (chain of thought, section 4.1).
+#[derive(Copy, Clone, Debug)]
+pub struct Reasoning<'a> {
+    /// How the reasoning is sampled.
+    pub sampling: &'a SamplingConfig,
+    /// Decides the draws, together with the question.
+    pub seed: Seed,
+}
+
+/// The judgement of each question, in order, or the rule by which there is none. Runs in batches of
+/// `batch_size`; `on_done` hears how many more steps are done, of which a question takes two, one for
+/// each order, and as many again for `reasoning`.
 ///
 /// # Errors
 ///
-/// When the chat template refuses the question, or the tokenizer has one and the same token for
-/// both options.
+/// When the chat template refuses a question, the tokenizer has one and the same token for both
+/// options, or a server fails.
 pub fn prefer(
-    judge: &LanguageModel,
+    judge: &dyn ChatModel,
     questions: &[Question],
+    reasoning: Option<Reasoning>,
     batch_size: usize,
     on_done: &mut dyn FnMut(usize),
-) -> Result<Vec<Option<Judgement>>> {
+) -> Result<Vec<Answered<Judgement>>> {
     let mut asked = Vec::with_capacity(2 * questions.len());
     for Question { prompt, principle, first, second } in questions {
         for (a, b) in [(first, second), (second, first)] {
-            let dialogue = preference_prompt(prompt, &principle.preference_question, a, b);
-            asked.push(Choice::new(judge, &dialogue)?);
+            asked.push(preference_prompt(prompt, &principle.preference_question, a, b));
         }
     }
-    let chances = chances(judge, &asked, batch_size, on_done);
-    let judgement = |(question, chances): (&Question, &[Option<f64>])| {
-        let (&[Some(p_ab), Some(first_is_worse)], principle) = (chances, question.principle) else {
-            return None;
-        };
-        Some(Judgement { principle: principle.id.clone(), p_ab, p_ba: 1.0 - first_is_worse })
+    let thoughts = match reasoning {
+        Some(reasoning) => Some(think(judge, &asked, reasoning, batch_size, on_done)?),
+        None => None,
     };
-    Ok(questions.iter().zip(chances.chunks(2)).map(judgement).collect())
+    // A question without a thought, where one was asked for, is not asked.
+    let thought = |i: usize| thoughts.as_ref().map(|thoughts| thoughts[i].as_ref());
+    let mut open = Vec::with_capacity(asked.len());
+    let mut asks = Vec::with_capacity(asked.len());
+    for (i, question) in asked.into_iter().enumerate() {
+        let dialogue = match thought(i) {
+            None => question,
+            Some(Ok(thought)) => reasoned_preference_prompt(question, thought),
+            Some(Err(_)) => continue,
+        };
+        open.push(i);
+        asks.push(Ask { dialogue, seed: Seed(0) });
+    }
+    on_done(2 * questions.len() - open.len());
+    let mut chances: Vec<Answered<f64>> = (0..2 * questions.len())
+        .map(|i| thought(i).map_or(Ok(0.5), |thought| thought.map(|_| 0.5).map_err(|rule| *rule)))
+        .collect();
+    for (i, chance) in open.into_iter().zip(judge.choices(&asks, batch_size, on_done)?) {
+        chances[i] = chance;
+    }
+    let judgement = |(i, question): (usize, &Question)| -> Answered<Judgement> {
+        let text = |i: usize| thought(i).and_then(|thought| thought.ok().cloned());
+        Ok(Judgement {
+            principle: question.principle.id.clone(),
+            p_ab: chances[2 * i]?,
+            p_ba: 1.0 - chances[2 * i + 1]?,
+            reasoning: text(2 * i).zip(text(2 * i + 1)).map(|(ab, ba)| [ab, ba]),
+        })
+    };
+    Ok(questions.iter().enumerate().map(judgement).collect())
+}
+
+/// What the judge thinks of each question, drawn from the question's own words.
+fn think(
+    judge: &dyn ChatModel,
+    questions: &[Vec<Message>],
+    reasoning: Reasoning,
+    batch_size: usize,
+    on_done: &mut dyn FnMut(usize),
+) -> Result<Vec<Answered<String>>> {
+    let asks: Vec<Ask> = questions
+        .iter()
+        .map(|question| {
+            let words: String = question.iter().map(|turn| turn.content.as_str()).collect();
+            let seed = reasoning.seed.derive("reasoning").derive(&words);
+            Ask { dialogue: reasoning_prompt(question.clone()), seed }
+        })
+        .collect();
+    let replies = judge.replies(&asks, reasoning.sampling, batch_size, on_done)?;
+    let thought = |reply: crate::chat::Reply| match reply.text.is_empty() {
+        true => Err(crate::clean::Rule::NoAnswer),
+        false => Ok(reply.text),
+    };
+    Ok(replies.into_iter().map(|reply| reply.and_then(thought)).collect())
 }
 
 /// At most `count` different principles, drawn by weight without replacement.
@@ -101,83 +158,15 @@ pub(crate) fn draw(constitution: &Constitution, count: usize, seed: Seed) -> Vec
     drawn
 }
 
-/// A question as tokens, up to where (A) and (B) part.
-struct Choice {
-    /// Ends with the token of (A), the only trained one.
-    with_a: Example,
-    /// The token of (B) in its place.
-    b: u32,
-}
-
-impl Choice {
-    /// `None` if it is longer than the judge's context.
-    fn new(judge: &LanguageModel, dialogue: &[Message]) -> Result<Option<Self>> {
-        let reply = |option| judge.tokenizer.completion(dialogue, &[Message::assistant(option)]);
-        let (mut with_a, with_b) = (reply(OPTION_A)?, reply(OPTION_B)?);
-        let parts = with_a.ids.iter().zip(&with_b.ids).position(|(a, b)| a != b);
-        let Some(at) = parts.filter(|&at| at > 0) else {
-            let reason = "the judge's tokenizer does not tell (A) from (B); use another judge";
-            return Err(cai_model::Error::Input(reason.into()).into());
-        };
-        if at >= judge.config.max_position_embeddings {
-            return Ok(None);
-        }
-        with_a.ids.truncate(at + 1);
-        with_a.trained = vec![false; at + 1];
-        with_a.trained[at] = true;
-        Ok(Some(Self { with_a, b: with_b.ids[at] }))
-    }
-}
-
-/// p(A) of each choice that there is. Choices of similar length share a batch.
-fn chances(
-    judge: &LanguageModel,
-    choices: &[Option<Choice>],
-    batch_size: usize,
-    on_done: &mut dyn FnMut(usize),
-) -> Vec<Option<f64>> {
-    let mut order: Vec<(usize, &Choice)> =
-        choices.iter().enumerate().filter_map(|(i, choice)| Some((i, choice.as_ref()?))).collect();
-    order.sort_by_key(|(_, choice)| choice.with_a.ids.len());
-    on_done(choices.len() - order.len());
-    let mut chances = vec![None; choices.len()];
-    for batch in order.chunks(batch_size) {
-        let examples: Vec<&Example> = batch.iter().map(|(_, choice)| &choice.with_a).collect();
-        let a = trained_hidden(&judge.gemma, &examples, judge.tokenizer.pad());
-        let log_a = score_tokens(&judge.gemma, &a, false).logps;
-        let b = Trained { targets: batch.iter().map(|(_, choice)| choice.b).collect(), ..a };
-        let log_b = score_tokens(&judge.gemma, &b, false).logps;
-        for ((&(i, _), log_a), log_b) in batch.iter().zip(log_a).zip(log_b) {
-            chances[i] = Some(first_share(log_a as f64, log_b as f64));
-        }
-        on_done(batch.len());
-    }
-    chances
-}
-
-/// The softmax of two log-probabilities, at the first.
-fn first_share(first: f64, second: f64) -> f64 {
-    1.0 / (1.0 + (second - first).exp())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use cai_data::constitution::Category;
 
     #[test]
-    fn shares_of_the_options_sum_to_one() {
-        for (a, b) in [(-1.0, -2.0), (-0.1, -30.0), (-900.0, -0.1), (-5.0, -5.0)] {
-            let sum = first_share(a, b) + first_share(b, a);
-            assert!((sum - 1.0).abs() < 1e-12, "{a} {b}: {sum}");
-        }
-        assert!((first_share(3f64.ln(), 0.0) - 0.75).abs() < 1e-12);
-    }
-
-    #[test]
     fn averaging_over_orders_takes_a_preference_for_a_position_out() {
         // 0.7 for the first by content, 0.2 more for whatever is shown as (A).
-        let judgement = Judgement { principle: "p".into(), p_ab: 0.9, p_ba: 0.5 };
+        let judgement = Judgement { principle: "p".into(), p_ab: 0.9, p_ba: 0.5, reasoning: None };
         assert!((judgement.first_probability() - 0.7).abs() < 1e-12);
         assert!((judgement.position_bias() - 0.2).abs() < 1e-12);
         assert!(!judgement.orders_agree());
@@ -189,12 +178,17 @@ mod tests {
             id: i.to_string(),
             category: Category::Fairness,
             weight: 1.0 + i as f64,
+            risks: Vec::new(),
             critique_request: "c".into(),
             revision_request: "r".into(),
             preference_question: "q".into(),
         };
-        let constitution =
-            Constitution { name: "n".into(), principles: (0..5).map(principle).collect() };
+        let constitution = Constitution {
+            name: "n".into(),
+            language: "en".into(),
+            principles: (0..5).map(principle).collect(),
+            few_shot: Vec::new(),
+        };
         let ids = |count, seed| -> Vec<String> {
             draw(&constitution, count, Seed(seed)).into_iter().map(|p| p.id).collect()
         };

@@ -10,6 +10,8 @@
 //! killed and started again ends with the same bytes as one that was not.
 
 mod blocks;
+mod chart;
+pub mod chat;
 pub mod clean;
 mod config;
 mod critique;
@@ -17,22 +19,30 @@ mod data;
 mod error;
 mod feedback;
 mod feedback_report;
+pub mod hhh;
+pub mod hostile;
 mod judge;
+mod prompts;
 mod record;
-mod reply;
 mod report;
+mod report_files;
+mod shards;
 mod stats;
 
-pub use config::{CritiqueConfig, FeedbackConfig};
-pub use critique::run;
-pub use data::{CritiquePrompt, SlCaiSet, revision_pairs, sl_cai_conversations};
+pub use chat::{ChatModel, Models, Reply, Server, ServerConfig};
+pub use config::{CritiqueConfig, FeedbackConfig, PrincipleChoice};
+pub use critique::{merge_critiques, report_critiques, run, run_shard};
+pub use data::{Revisions, SlCaiSet, revision_pairs, sl_cai_conversations};
 pub use error::{Error, Result};
-pub use feedback::{feedback_pairs, run_feedback};
+pub use feedback::{
+    feedback_pairs, merge_feedback, report_feedback, run_feedback, run_feedback_shard,
+};
 pub use feedback_report::{Bin, FeedbackExample, FeedbackReport, PrincipleFeedback};
-pub use judge::{Judgement, Question, prefer};
+pub use judge::{Judgement, Question, Reasoning, prefer};
+pub use prompts::{CritiquePrompt, PromptFile, Prompts, read_prompts};
 pub use record::{Answer, Comparison, CritiqueRecord, FeedbackRecord, Outcome, Round, Sample};
-pub use reply::Reply;
-pub use report::{CritiqueReport, Example, PairStatistics, RoundStatistics};
+pub use report::{CritiqueReport, Example, PairStatistics, RoundStatistics, RuleExample, Truth};
+pub use shards::Shard;
 pub use stats::Mean;
 
 /// The records of [`run`], a [`CritiqueRecord`] per prompt.
@@ -43,3 +53,7 @@ pub const FEEDBACK: &str = "feedback.jsonl";
 pub const REVISION_PAIRS: &str = "revision_pairs.jsonl";
 /// The preference pairs of [`run_feedback`].
 pub const FEEDBACK_PAIRS: &str = "feedback_pairs.jsonl";
+/// What [`run`] does, for the merge of its shards and for reports.
+pub const CRITIQUE_PLAN: &str = "critique_plan.json";
+/// What [`run_feedback`] does.
+pub const FEEDBACK_PLAN: &str = "feedback_plan.json";

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::blocks::Line;
-use crate::clean::Rule;
+use crate::clean::{Repair, Rule};
 use crate::judge::Judgement;
 
 /// One prompt's answer, critiques and revisions.
@@ -26,8 +26,11 @@ pub struct CritiqueRecord {
     pub outcome: Outcome,
     /// The seed of the run.
     pub seed: u64,
-    /// The fingerprint of the model.
+    /// The fingerprint of the model that answered.
     pub model: String,
+    /// The fingerprint of the model that criticised and revised, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critic: Option<String>,
     /// Names everything that decided this record (a hash).
     pub run: String,
     /// The prompt's other fields.
@@ -42,6 +45,9 @@ pub struct Answer {
     pub text: String,
     /// The classifier's probability that it is harmful; absent without a classifier.
     pub harm: Option<f64>,
+    /// The classifier's most probable label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<String>,
     /// Whether it declines.
     pub refused: bool,
     /// The rules that it breaks.
@@ -59,9 +65,18 @@ pub struct Round {
     pub critique: String,
     /// The revision; empty if there was no room for it.
     pub revision: String,
+    /// The revision as the model wrote it, if it was repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrepaired: Option<String>,
+    /// The rule by which it was repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<Repair>,
     /// The classifier's probability that the revision is harmful; absent without a classifier or a
     /// revision.
     pub harm: Option<f64>,
+    /// The classifier's most probable label for the revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<String>,
     /// Whether the revision declines.
     pub refused: bool,
     /// The rules that the revision breaks. It replaces the answer only if there are none.
@@ -95,11 +110,29 @@ impl CritiqueRecord {
     /// Harm and refusal of the answer in use after `rounds` rounds; 0 is the initial answer. After
     /// the last round that was run, its answer stays in use.
     pub fn in_use(&self, rounds: usize) -> (Option<f64>, bool) {
-        let run = &self.rounds[..rounds.min(self.rounds.len())];
-        match run.iter().rev().find(|round| round.cleaning.is_empty()) {
+        match self.round_in_use(rounds) {
             Some(round) => (round.harm, round.refused),
             None => (self.initial.harm, self.initial.refused),
         }
+    }
+
+    /// The answer in use after `rounds` rounds.
+    pub fn text_in_use(&self, rounds: usize) -> &str {
+        self.round_in_use(rounds).map_or(&self.initial.text, |round| &round.revision)
+    }
+
+    /// The classifier's label of the answer in use after `rounds` rounds.
+    pub(crate) fn risk_in_use(&self, rounds: usize) -> Option<&str> {
+        match self.round_in_use(rounds) {
+            Some(round) => round.risk.as_deref(),
+            None => self.initial.risk.as_deref(),
+        }
+    }
+
+    /// The round whose revision is in use after `rounds` rounds; `None` for the initial answer.
+    fn round_in_use(&self, rounds: usize) -> Option<&Round> {
+        let run = &self.rounds[..rounds.min(self.rounds.len())];
+        run.iter().rev().find(|round| round.cleaning.is_empty())
     }
 
     /// Whether the final answer may be trained on: a revision, or an initial answer that breaks no
@@ -114,8 +147,18 @@ impl CritiqueRecord {
 }
 
 impl Line for CritiqueRecord {
-    const FIELDS: &[&str] =
-        &["id", "prompt", "initial", "rounds", "final_revision", "outcome", "seed", "model", "run"];
+    const FIELDS: &[&str] = &[
+        "id",
+        "prompt",
+        "initial",
+        "rounds",
+        "final_revision",
+        "outcome",
+        "seed",
+        "model",
+        "critic",
+        "run",
+    ];
 
     fn run(&self) -> &str {
         &self.run
@@ -168,8 +211,9 @@ pub struct Comparison {
     pub first: usize,
     /// Position of the other.
     pub second: usize,
-    /// Why they were not compared: `identical`, `unclean` (one breaks a rule), `no_room` (a question
-    /// is longer than the judge's context).
+    /// Why they were not compared: `identical`, `unclean` (one breaks a rule), or the rule by which
+    /// the judge gave no answer: `no_room` (a question is longer than the judge's context),
+    /// `rejected`, `no_answer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<String>,
     /// What the judge says under each principle; none if dropped.

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cai_data::constitution::Constitution;
 use cai_data::record::Message;
+use cai_data::world::{Kind, Verdict, World};
 use serde::{Deserialize, Serialize};
 
 use crate::clean::Rule;
+use crate::shards::Plan;
 use crate::stats::{Mean, show, spread};
-use crate::{Answer, CritiqueConfig, CritiqueRecord, Outcome, Round, revision_pairs};
+use crate::{Answer, CritiqueConfig, CritiqueRecord, Outcome, Round, hostile, revision_pairs};
 
 /// Records shown in a report.
 pub(crate) const EXAMPLES: usize = 20;
+/// Texts shown for each rule.
+const RULE_EXAMPLES: usize = 3;
 
 /// What critique and revision did. Holds no times, so that the same run writes the same bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,8 @@ pub struct CritiqueReport {
     pub left_out: BTreeMap<String, usize>,
     /// Records: prompts answered.
     pub n: usize,
+    /// Prompts that hold something hostile, by what it is and how it is dealt with.
+    pub hostile: BTreeMap<String, usize>,
     /// The answers in use after each round; the first entry is the initial answers.
     pub rounds: Vec<RoundStatistics>,
     /// Harm of the final answer minus harm of the initial one, record by record.
@@ -33,6 +38,10 @@ pub struct CritiqueReport {
     pub principles: BTreeMap<String, usize>,
     /// Revisions by the rules that they break. A revision can break several.
     pub cleaning: BTreeMap<String, usize>,
+    /// Some of these revisions, by rule.
+    pub cleaning_examples: BTreeMap<String, Vec<RuleExample>>,
+    /// Revisions that were repaired, by rule.
+    pub repairs: BTreeMap<String, usize>,
     /// Initial answers by the rules that they break.
     pub initial_cleaning: BTreeMap<String, usize>,
     /// The pairs of final revision and initial answer.
@@ -52,8 +61,25 @@ pub struct RoundStatistics {
     pub used: usize,
     /// The classifier's harm probability; absent without a classifier.
     pub harm: Option<Mean>,
+    /// The same minus that of the round before, record by record.
+    pub harm_change: Option<Mean>,
     /// Share of answers that decline.
     pub refused: Option<Mean>,
+    /// What the world says, which does not select: absent for prompts that are not the mini world's.
+    pub truth: Option<Truth>,
+}
+
+/// The scores of a judge who knows the truth ([`Verdict`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Truth {
+    /// 1 where no harm is done.
+    pub harmlessness: Mean,
+    /// The same minus that of the round before, record by record.
+    pub harmlessness_change: Option<Mean>,
+    /// 1 where the person gets what may be given.
+    pub helpfulness: Mean,
+    /// The same minus that of the round before, record by record.
+    pub helpfulness_change: Option<Mean>,
 }
 
 /// The pairs of final revision and initial answer.
@@ -63,9 +89,27 @@ pub struct PairStatistics {
     pub pairs: usize,
     /// Share of all revisions that change nothing.
     pub identical_share: Option<f64>,
+    /// Share of pairs whose two sides are equal: none, by construction.
+    pub identical_pairs_share: Option<f64>,
+    /// Share of pairs whose revision talks about itself.
+    pub talk_share: Option<f64>,
     /// Share of pairs in which the classifier finds less harm in the revision; absent without a
     /// classifier.
     pub revised_wins_share: Option<f64>,
+    /// Share of pairs in which the world finds the revision more harmless, ties half; absent
+    /// for other prompts.
+    pub true_wins_share: Option<f64>,
+}
+
+/// A text that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleExample {
+    /// The prompt's name.
+    pub id: String,
+    /// The round, from 1.
+    pub round: usize,
+    /// The text.
+    pub text: String,
 }
 
 /// A record in a report.
@@ -86,32 +130,34 @@ pub struct Example {
 }
 
 impl CritiqueReport {
-    /// The report on `records` (at least one), of `prompts` prompts of which some were left out.
-    pub(crate) fn new(
-        records: &[CritiqueRecord],
-        constitution: &Constitution,
-        config: &CritiqueConfig,
-        prompts: usize,
-        left_out: BTreeMap<String, usize>,
-    ) -> Self {
+    /// The report on `records` (at least one) of a planned run.
+    pub(crate) fn new(records: &[CritiqueRecord], plan: &Plan<CritiqueConfig>) -> Self {
+        let world = World::new();
         let rounds = || records.iter().flat_map(|record| &record.rounds);
         let drawn = |id: &str| rounds().filter(|round| round.principle == id).count();
-        let principles =
-            constitution.principles.iter().map(|p| (p.id.clone(), drawn(&p.id))).collect();
+        let principles = &plan.constitution.principles;
         let change = |record: &CritiqueRecord| {
             Some(record.in_use(record.rounds.len()).0? - record.initial.harm?)
         };
+        let changes = records.iter().filter_map(|r| Some((change(r)?, topic(r))));
+        let repairs = rounds().filter_map(|round| Some(round.repair?.name()));
+        let notes = records.iter().flat_map(|record| hostile::notes(&record.prompt));
         Self {
-            prompts,
-            left_out,
+            prompts: plan.given,
+            left_out: plan.left_out.clone(),
             n: records.len(),
-            rounds: (0..=config.rounds).map(|round| round_statistics(records, round)).collect(),
-            harm_change: Mean::of(records.iter().filter_map(change)),
+            hostile: count(notes.map(hostile::Note::name)),
+            rounds: (0..=plan.config.rounds)
+                .map(|round| round_statistics(records, round, &world))
+                .collect(),
+            harm_change: Mean::of_topics(changes),
             outcomes: count(records.iter().map(|record| record.outcome.name())),
-            principles,
+            principles: principles.iter().map(|p| (p.id.clone(), drawn(&p.id))).collect(),
             cleaning: count_rules(rounds().map(|round| &round.cleaning)),
+            cleaning_examples: rule_examples(records),
+            repairs: count(repairs),
             initial_cleaning: count_rules(records.iter().map(|record| &record.initial.cleaning)),
-            pairs: pair_statistics(records),
+            pairs: pair_statistics(records, &world),
             examples: spread(records.len(), EXAMPLES).map(|i| example(&records[i])).collect(),
         }
     }
@@ -122,28 +168,47 @@ impl CritiqueReport {
         if !self.left_out.is_empty() {
             let _ = write!(text, " of {}; left out: {}", self.prompts, list(&self.left_out));
         }
-        text += ".\n\n| round | revisions | used | harm [95 %] | refused [95 %] |\n|--:|--:|--:|--:|--:|\n";
+        text += ".\n\n| round | revisions | used | harm [95 %] | refused [95 %] | true harmlessness [95 %] \
+                 | change | true helpfulness [95 %] |\n|--:|--:|--:|--:|--:|--:|--:|--:|\n";
         for round in &self.rounds {
             let (harm, refused) = (show(&round.harm), show(&round.refused));
+            let truth =
+                |of: &dyn Fn(&Truth) -> Option<Mean>| show(&round.truth.as_ref().and_then(of));
+            let harmless = truth(&|truth| Some(truth.harmlessness));
+            let change = truth(&|truth| truth.harmlessness_change);
+            let helpful = truth(&|truth| Some(truth.helpfulness));
             let RoundStatistics { round, revisions, used, .. } = round;
-            let _ = writeln!(text, "| {round} | {revisions} | {used} | {harm} | {refused} |");
+            let _ = writeln!(
+                text,
+                "| {round} | {revisions} | {used} | {harm} | {refused} | {harmless} | {change} | \
+                 {helpful} |"
+            );
         }
         let percent = |share: Option<f64>| {
             share.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share))
         };
         let _ = write!(
             text,
-            "\nRound 0 is the initial answers; a finished answer is carried on to later rounds.\n\n\
+            "\nRound 0 is the initial answers; a finished answer is carried on to later rounds. Harm \
+             is the classifier's; the true scores, where the prompts are the mini world's, are those \
+             of a judge who selects nothing.\n\n\
              - harm, final minus initial: {}\n- outcomes: {}\n- pairs: {}; revision less harmful in \
-             {} of them\n- revisions that change nothing: {}\n- revisions by broken rule: {}\n\
-             - initial answers by broken rule: {}\n- principles drawn: {}\n\n## Examples\n",
+             {} of them (truly in {}), identical {}, talking about themselves {}\n\
+             - revisions that change nothing: {}\n- revisions by broken rule: {}\n\
+             - revisions by repair: {}\n- initial answers by broken rule: {}\n\
+             - hostile prompts: {}\n- principles drawn: {}\n\n## Examples\n",
             show(&self.harm_change),
             list(&self.outcomes),
             self.pairs.pairs,
             percent(self.pairs.revised_wins_share),
+            percent(self.pairs.true_wins_share),
+            percent(self.pairs.identical_pairs_share),
+            percent(self.pairs.talk_share),
             percent(self.pairs.identical_share),
             list(&self.cleaning),
+            list(&self.repairs),
             list(&self.initial_cleaning),
+            list(&self.hostile),
             list(&self.principles),
         );
         for example in &self.examples {
@@ -209,24 +274,61 @@ pub(crate) fn count_rules<'a>(
     count(broken.flatten().map(|rule| rule.name()))
 }
 
-fn round_statistics(records: &[CritiqueRecord], round: usize) -> RoundStatistics {
+fn topic(record: &CritiqueRecord) -> Option<&str> {
+    record.extra.get("topic")?.as_str()
+}
+
+/// What the world says of an answer to one of its prompts.
+pub(crate) fn verdict(world: &World, record: &CritiqueRecord, text: &str) -> Option<Verdict> {
+    let topic = world.topic(topic(record)?)?;
+    // A topic of that id alone might be anyone's; wording and kind are the world's own fields.
+    record.extra.get("phrasing")?;
+    let kind: Kind = serde_json::from_value(record.extra.get("kind")?.clone()).ok()?;
+    Some(world.judge(topic, kind, text))
+}
+
+fn round_statistics(records: &[CritiqueRecord], round: usize, world: &World) -> RoundStatistics {
     let made = || {
         round
             .checked_sub(1)
             .into_iter()
             .flat_map(|i| records.iter().filter_map(move |r| r.rounds.get(i)))
     };
-    let in_use: Vec<(Option<f64>, bool)> = records.iter().map(|r| r.in_use(round)).collect();
+    let before = round.checked_sub(1);
+    // Value and change of a score over the records that have it.
+    let score = |of: &dyn Fn(&CritiqueRecord, usize) -> Option<f64>| {
+        let values = records.iter().filter_map(|r| Some((of(r, round)?, topic(r))));
+        let changes = before.and_then(|before| {
+            let change = |r| Some(of(r, round)? - of(r, before)?);
+            Mean::of_topics(records.iter().filter_map(|r| Some((change(r)?, topic(r)))))
+        });
+        (Mean::of_topics(values), changes)
+    };
+    let judged = |r: &CritiqueRecord, round: usize| verdict(world, r, r.text_in_use(round));
+    let (harm, harm_change) = score(&|r, round| r.in_use(round).0);
+    let (refused, _) = score(&|r, round| Some(f64::from(u8::from(r.in_use(round).1))));
+    let (harmlessness, harmlessness_change) =
+        score(&|r, round| Some(judged(r, round)?.harmlessness()));
+    let (helpfulness, helpfulness_change) =
+        score(&|r, round| Some(judged(r, round)?.helpfulness()));
+    let truth = harmlessness.zip(helpfulness).map(|(harmlessness, helpfulness)| Truth {
+        harmlessness,
+        harmlessness_change,
+        helpfulness,
+        helpfulness_change,
+    });
     RoundStatistics {
         round,
         revisions: made().count(),
         used: made().filter(|round| round.cleaning.is_empty()).count(),
-        harm: Mean::of(in_use.iter().filter_map(|(harm, _)| *harm)),
-        refused: Mean::of(in_use.iter().map(|(_, refused)| f64::from(u8::from(*refused)))),
+        harm,
+        harm_change,
+        refused,
+        truth,
     }
 }
 
-fn pair_statistics(records: &[CritiqueRecord]) -> PairStatistics {
+fn pair_statistics(records: &[CritiqueRecord], world: &World) -> PairStatistics {
     let revisions = records.iter().map(|record| record.rounds.len()).sum::<usize>();
     let identical = records
         .iter()
@@ -234,15 +336,45 @@ fn pair_statistics(records: &[CritiqueRecord]) -> PairStatistics {
         .filter(|round| round.cleaning.contains(&Rule::IdenticalRevision))
         .count();
     let pairs = revision_pairs(records);
+    let share = |holds: bool| f64::from(u8::from(holds));
     let wins = pairs.iter().filter_map(|pair| {
         let harm = |key| pair.extra.get(key)?.as_f64();
-        Some(f64::from(u8::from(harm("chosen_harm")? < harm("rejected_harm")?)))
+        Some(share(harm("chosen_harm")? < harm("rejected_harm")?))
     });
+    let true_wins = records.iter().filter(|r| r.outcome == Outcome::Revised).filter_map(|r| {
+        let score = |text: &str| Some(verdict(world, r, text)?.harmlessness());
+        let (last, first) = (score(&r.final_revision)?, score(&r.initial.text)?);
+        Some(if last == first { 0.5 } else { share(last > first) })
+    });
+    let of_pairs = |holds: &dyn Fn(&cai_data::record::PreferencePair) -> bool| {
+        Mean::of(pairs.iter().map(|pair| share(holds(pair)))).map(|mean| mean.mean)
+    };
     PairStatistics {
         pairs: pairs.len(),
         identical_share: (revisions > 0).then(|| identical as f64 / revisions as f64),
+        identical_pairs_share: of_pairs(&|pair| pair.chosen == pair.rejected),
+        talk_share: of_pairs(&|pair| {
+            pair.chosen.iter().any(|turn| crate::clean::talks_about_revision(&turn.content))
+        }),
         revised_wins_share: Mean::of(wins).map(|mean| mean.mean),
+        true_wins_share: Mean::of(true_wins).map(|mean| mean.mean),
     }
+}
+
+fn rule_examples(records: &[CritiqueRecord]) -> BTreeMap<String, Vec<RuleExample>> {
+    let mut examples = BTreeMap::<String, Vec<RuleExample>>::new();
+    for record in records {
+        for (i, round) in record.rounds.iter().enumerate() {
+            for rule in &round.cleaning {
+                let shown = examples.entry(rule.name().to_owned()).or_default();
+                if shown.len() < RULE_EXAMPLES {
+                    let text = round.revision.clone();
+                    shown.push(RuleExample { id: record.id.clone(), round: i + 1, text });
+                }
+            }
+        }
+    }
+    examples
 }
 
 fn example(record: &CritiqueRecord) -> Example {

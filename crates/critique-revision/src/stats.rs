@@ -1,8 +1,12 @@
 //! Means with intervals.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-/// A mean and its 95 % interval by the normal approximation.
+/// A mean and its 95 % interval by the normal approximation. Prompts about one topic are not
+/// independent: where topics are known, whole topics count as draws (the variance of a cluster
+/// sample; Cochran, Sampling Techniques, section 9A).
 #[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     /// The mean.
@@ -16,18 +20,33 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// The mean of `values`; `None` without any.
+    /// The mean of independent `values`; `None` without any.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let values: Vec<f64> = values.into_iter().collect();
+        Self::of_topics(values.into_iter().map(|value| (value, None)))
+    }
+
+    /// The mean of values with their topics; a value without one is a topic of its own. `None`
+    /// without any.
+    pub fn of_topics<'a>(values: impl IntoIterator<Item = (f64, Option<&'a str>)>) -> Option<Self> {
+        let values: Vec<(f64, Option<&str>)> = values.into_iter().collect();
         let n = values.len();
         if n == 0 {
             return None;
         }
-        let mean = values.iter().sum::<f64>() / n as f64;
-        let margin = (n > 1).then(|| {
-            let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
-            1.96 * (squares / ((n - 1) * n) as f64).sqrt()
-        });
+        let mean = values.iter().map(|(value, _)| value).sum::<f64>() / n as f64;
+        // Sum of the deviations within each topic.
+        let mut topics = BTreeMap::<&str, f64>::new();
+        let mut own = Vec::new();
+        for (value, topic) in &values {
+            match topic {
+                Some(topic) => *topics.entry(topic).or_default() += value - mean,
+                None => own.push(value - mean),
+            }
+        }
+        let count = (topics.len() + own.len()) as f64;
+        let squares: f64 = topics.values().chain(&own).map(|sum| sum * sum).sum();
+        let margin =
+            (count > 1.0).then(|| 1.96 * (count / (count - 1.0) * squares).sqrt() / n as f64);
         Some(Self { mean, low: margin.map(|m| mean - m), high: margin.map(|m| mean + m), n })
     }
 
@@ -63,6 +82,20 @@ mod tests {
         assert_eq!((mean.mean, mean.n), (0.5, 4));
         assert_eq!(Mean::of([2.0]).unwrap().low, None);
         assert_eq!(Mean::of([]), None);
+    }
+
+    #[test]
+    fn topics_widen_the_interval_when_their_values_agree() {
+        let values = |topics: usize| {
+            (0..40).map(move |i| {
+                (f64::from(i / 10 % 2 == 0), (topics > 0).then(|| ["a", "b", "c", "d"][i / 10]))
+            })
+        };
+        let width = |mean: Mean| mean.high.unwrap() - mean.low.unwrap();
+        let apart = width(Mean::of_topics(values(0)).unwrap());
+        let together = width(Mean::of_topics(values(4)).unwrap());
+        // Four draws, not forty: √(1/3)·… against √(1/39)·….
+        assert!((together / apart - (39.0f64 / 3.0).sqrt()).abs() < 1e-9, "{}", together / apart);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Stopping on request. In a file of its own, because the request is to the whole process.
 
+#[path = "work/common.rs"]
 mod common;
 
 use cai_train::interrupt;

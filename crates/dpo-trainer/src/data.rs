@@ -11,7 +11,7 @@ use cai_data::{
 use cai_model::tokenizer::{ChatTokenizer, Example};
 use serde_json::Value;
 
-use crate::{DpoConfig, Error, Result};
+use crate::{DpoConfig, Error, PairObjective, Result};
 
 /// A tokenized pair.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Pair {
     pub chosen_probability: f64,
     /// What the pair's loss is multiplied by in training.
     pub weight: f64,
+    /// The pair's prompt with a completion of another pair, for KTO's estimate of the divergence.
+    pub mismatched: Option<Example>,
     /// Where the pair comes from (`source` of the record), for metrics by source.
     pub source: Option<String>,
 }
@@ -98,6 +100,10 @@ pub fn prepare(
             Err(reason) => *prepared.left_out.entry(reason.into()).or_default() += 1,
         }
     }
+    if config.objective == PairObjective::Kto {
+        add_mismatched(&mut prepared.train, config.max_length);
+        add_mismatched(&mut prepared.held_out, config.max_length);
+    }
     if prepared.train.is_empty() {
         let mut counts = vec![format!("{} records", prepared.total)];
         counts.extend(prepared.left_out.iter().map(|(reason, n)| format!("{n} {reason}")));
@@ -149,8 +155,8 @@ fn tokenized(
     if chosen.ids == rejected.ids {
         return Ok(Err("identical_replies"));
     }
-    let truncated =
-        truncate(&mut chosen, config.max_length) | truncate(&mut rejected, config.max_length);
+    let max_length = config.max_length;
+    let truncated = chosen.truncate(max_length) | rejected.truncate(max_length);
     if !(chosen.trained.contains(&true) && rejected.trained.contains(&true)) {
         return Ok(Err("prompt_too_long"));
     }
@@ -162,13 +168,24 @@ fn tokenized(
         false => 1.0,
     };
     let source = pair.extra.get("source").and_then(Value::as_str).map(String::from);
-    Ok(Ok((Pair { chosen, rejected, chosen_probability, weight, source }, truncated)))
+    Ok(Ok((
+        Pair { chosen, rejected, chosen_probability, weight, mismatched: None, source },
+        truncated,
+    )))
 }
 
-/// Cuts an example to `max_length` tokens and says whether it was longer.
-fn truncate(example: &mut Example, max_length: usize) -> bool {
-    let longer = example.ids.len() > max_length;
-    example.ids.truncate(max_length);
-    example.trained.truncate(max_length);
-    longer
+/// Gives each prompt a completion of the next pair, by turns a chosen and a rejected one, so that
+/// both kinds are in the estimate, as in TRL, which moves the completions on by one.
+fn add_mismatched(pairs: &mut [Pair], max_length: usize) {
+    for i in 0..pairs.len() {
+        let other = &pairs[(i + 1) % pairs.len()];
+        let completion = if i % 2 == 0 { &other.chosen } else { &other.rejected };
+        let tail = &completion.ids[completion.prompt_length()..];
+        let prompt = &pairs[i].chosen.ids[..pairs[i].chosen.prompt_length()];
+        let mut trained = vec![false; prompt.len()];
+        trained.resize(prompt.len() + tail.len(), true);
+        let mut example = Example { ids: [prompt, tail].concat(), trained };
+        example.truncate(max_length);
+        pairs[i].mismatched = Some(example);
+    }
 }

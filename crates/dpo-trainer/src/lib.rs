@@ -33,11 +33,11 @@ mod reference;
 mod report;
 mod train;
 
-pub use config::{DpoConfig, LossType, ReferenceModel};
+pub use config::{DpoConfig, FDivergenceType, LossType, PairObjective, ReferenceModel};
 pub use data::{Pair, Prepared, prepare};
 pub use error::{Error, Result};
-pub use loss::{PairLogps, PairLoss, pair_loss};
+pub use loss::{Completion, PairInput, PairLogps, PairLoss, batch_loss};
 pub use objective::DpoObjective;
-pub use reference::{Reference, pair_logps};
+pub use reference::{Reference, Sources, pair_logps};
 pub use report::{DpoReport, HeldOutScores};
-pub use train::run;
+pub use train::{first_batch, run};

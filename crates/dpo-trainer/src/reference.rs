@@ -3,21 +3,46 @@
 use std::path::Path;
 
 use burn::module::Module;
-use cai_data::{atomic, hash};
+use cai_data::atomic;
 use cai_model::{gemma::Gemma, lora::without_adapter, model::LanguageModel};
 use cai_train::{Progress, Verbosity};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DpoConfig, Error, Pair, PairLogps, Prepared, ReferenceModel, Result, objective::Forward,
+    DpoConfig, Error, Pair, PairLogps, Prepared, ReferenceModel, Result,
+    objective::{Forward, mismatched_logps},
 };
+
+/// What log-probabilities were computed from. Other sources make them stale.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sources {
+    /// Names the reference model, base and adapter, by content (sha256).
+    pub model: String,
+    /// Names the pairs by content (sha256).
+    pub pairs: String,
+    /// The settings that decide the numbers, the batch size because it decides how sums are rounded.
+    pub settings: String,
+}
+
+impl Sources {
+    /// What differs, in words.
+    fn differences(&self, other: &Sources) -> Vec<&'static str> {
+        let parts = [
+            ("reference model", &self.model, &other.model),
+            ("pairs", &self.pairs, &other.pairs),
+            ("settings", &self.settings, &other.settings),
+        ];
+        parts.into_iter().filter(|(_, a, b)| a != b).map(|(name, ..)| name).collect()
+    }
+}
 
 /// What the reference gives every pair, in the order of [`Prepared`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
-    /// Names the reference model, the pairs and the batch size (sha256).
-    pub fingerprint: String,
+    /// What they were computed from.
+    pub sources: Sources,
     /// Of the training pairs.
     pub train: Vec<PairLogps>,
     /// Of the held-out pairs.
@@ -38,46 +63,65 @@ impl Reference {
         config: &DpoConfig,
         label: &str,
     ) -> Result<Self> {
-        // The batch size is part of the name because it decides how sums are rounded.
+        if !config.needs_reference() {
+            return Ok(Self::none(prepared));
+        }
         let batch_size = config.train.per_device_train_batch_size;
         let (gemma, name) = reference_model(model, config.reference)?;
-        let names = format!("{name} {} {batch_size}", prepared.fingerprint());
-        let fingerprint = hash::bytes(names.as_bytes());
-        if let Some(reference) = read(path, &fingerprint, prepared) {
+        let sources = Sources {
+            model: name,
+            pairs: prepared.fingerprint(),
+            settings: format!(
+                "objective {:?}, batch size {batch_size}, ld_alpha {:?}, share_prompt {}",
+                config.objective, config.ld_alpha, config.share_prompt
+            ),
+        };
+        if let Some(reference) = read(path, &sources, prepared) {
             return Ok(reference);
         }
         let total = prepared.train.len() + prepared.held_out.len();
         let mut progress = Progress::new(label, total as u64, Verbosity::Auto);
         let pad = model.tokenizer.pad();
         let mut score = |pairs: &[Pair]| {
-            pair_logps(&gemma, pairs, pad, batch_size, &mut |n| progress.advance(n as u64))
+            let done = &mut |n| progress.advance(n as u64);
+            pair_logps(&gemma, pairs, pad, config, done)
         };
         let (train, held_out) = (score(&prepared.train)?, score(&prepared.held_out)?);
         progress.finish("");
-        let reference = Self { fingerprint, train, held_out };
+        let reference = Self { sources, train, held_out };
         atomic::write_json(path, &reference)?;
         Ok(reference)
     }
+
+    /// For losses that look at no reference: all log-probabilities are 0.
+    fn none(prepared: &Prepared) -> Self {
+        let zeros = |pairs: &[Pair]| vec![PairLogps::default(); pairs.len()];
+        Self {
+            sources: Sources { pairs: prepared.fingerprint(), ..Sources::default() },
+            train: zeros(&prepared.train),
+            held_out: zeros(&prepared.held_out),
+        }
+    }
 }
 
-/// The kept file, unless it is absent, damaged, or of another model or other pairs.
-fn read(path: &Path, fingerprint: &str, prepared: &Prepared) -> Option<Reference> {
+/// The kept file, unless it is absent, damaged, or made of something else, which is then named.
+fn read(path: &Path, sources: &Sources, prepared: &Prepared) -> Option<Reference> {
     let bytes = std::fs::read(path).ok()?;
-    let stale = |why: &str| tracing::info!("{}: {why}; computing it anew", path.display());
-    let reference: Reference = match serde_json::from_slice(&bytes) {
-        Ok(reference) => reference,
-        Err(error) => {
-            stale(&format!("damaged ({error})"));
-            return None;
+    let why = match serde_json::from_slice::<Reference>(&bytes) {
+        Ok(reference) => {
+            let mut others = reference.sources.differences(sources);
+            let sizes = (reference.train.len(), reference.held_out.len());
+            if others.is_empty() && sizes != (prepared.train.len(), prepared.held_out.len()) {
+                others.push("number of pairs");
+            }
+            if others.is_empty() {
+                return Some(reference);
+            }
+            format!("it was made with another {}", others.join(" and other "))
         }
+        Err(error) => format!("it is damaged ({error})"),
     };
-    let sizes = (reference.train.len(), reference.held_out.len());
-    if reference.fingerprint == fingerprint
-        && sizes == (prepared.train.len(), prepared.held_out.len())
-    {
-        return Some(reference);
-    }
-    stale("made with another reference model or other pairs");
+    tracing::warn!("{} is not used: {why}; computing it anew", path.display());
     None
 }
 
@@ -86,14 +130,13 @@ fn read(path: &Path, fingerprint: &str, prepared: &Prepared) -> Option<Reference
 fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Gemma, String)> {
     Ok(match kind {
         ReferenceModel::Start => (model.gemma.valid(), model.content_fingerprint()),
-        ReferenceModel::Base => {
-            (without_adapter(model.gemma.clone()).valid(), model.base_fingerprint.clone())
-        }
+        ReferenceModel::Base => (without_adapter(model.gemma.clone()).valid(), model.base_name()),
     })
 }
 
-/// Log-probabilities of `pairs`, in order, in batches of `batch_size` consecutive pairs. `on_done`
-/// hears how many more pairs are scored.
+/// Log-probabilities of `pairs`, in order, as `config` wants them: in batches of as many consecutive
+/// pairs as a training batch has, tokens beyond the length of a pair's shorter completion times
+/// `ld_alpha`. `on_done` hears how many more pairs are scored.
 ///
 /// # Errors
 ///
@@ -102,16 +145,23 @@ pub fn pair_logps(
     gemma: &Gemma,
     pairs: &[Pair],
     pad: u32,
-    batch_size: usize,
+    config: &DpoConfig,
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Vec<PairLogps>> {
     let mut logps = Vec::with_capacity(pairs.len());
-    for batch in pairs.chunks(batch_size.max(1)) {
+    for batch in pairs.chunks(config.train.per_device_train_batch_size.max(1)) {
         let refs: Vec<&Pair> = batch.iter().collect();
-        let forward = Forward::run(gemma, &refs, pad, false);
+        let forward = Forward::run(gemma, &refs, pad, config, false);
+        let mut mismatched = mismatched_logps(gemma, &refs, pad).into_iter();
         for n in 0..batch.len() {
-            let pair = forward.logps(n);
-            if let Some(value) = [pair.chosen, pair.rejected].into_iter().find(|x| !x.is_finite()) {
+            let (chosen, rejected) = forward.completions(n, config.ld_alpha);
+            let pair = PairLogps {
+                chosen: chosen.policy,
+                rejected: rejected.policy,
+                mismatched: mismatched.next(),
+            };
+            let values = [Some(pair.chosen), Some(pair.rejected), pair.mismatched];
+            if let Some(value) = values.into_iter().flatten().find(|x| !x.is_finite()) {
                 return Err(Error::Reference { value });
             }
             logps.push(pair);

@@ -27,8 +27,8 @@ impl HeldOutScores {
     /// Those of the metrics whose names begin with `prefix`.
     fn of(trained: &TrainReport, pairs: usize, prefix: &str) -> Self {
         let name = |metric: &str| format!("eval_{prefix}{metric}");
-        let start = |metric: &str| at(trained, 0, &name(metric));
-        let end = |metric: &str| at(trained, trained.steps, &name(metric));
+        let start = |metric: &str| trained.at(0, &name(metric));
+        let end = |metric: &str| trained.at(trained.model_step, &name(metric));
         Self {
             pairs,
             loss_start: start("loss"),
@@ -101,16 +101,10 @@ impl DpoReport {
             trainable_parameters: trainable,
             trainable_percent: 100.0 * trainable as f64 / (parameters + trainable) as f64,
             steps: trained.steps,
-            first_loss: at(&trained, 1, "loss"),
+            first_loss: trained.at(1, "loss"),
             eval: HeldOutScores::of(&trained, prepared.held_out.len(), ""),
             eval_by_source,
             log_history: trained.log_history,
         }
     }
-}
-
-/// The value of `metric` that was logged at `step`.
-fn at(trained: &TrainReport, step: usize, metric: &str) -> Option<f64> {
-    let entries = trained.log_history.iter().filter(|entry| entry.step == step);
-    entries.filter_map(|entry| entry.metrics.get(metric).copied()).next_back()
 }

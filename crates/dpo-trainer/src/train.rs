@@ -2,9 +2,11 @@ use std::path::Path;
 
 use cai_data::{atomic, hash, record::PreferencePair};
 use cai_model::model::LanguageModel;
-use cai_train::{RunDir, train};
+use cai_train::{RunDir, TrainArgs, batches::Batches, train};
 
-use crate::{DpoConfig, DpoObjective, DpoReport, Error, Reference, Result, prepare};
+use crate::{
+    DpoConfig, DpoObjective, DpoReport, Error, Pair, Prepared, Reference, Result, prepare,
+};
 
 /// Trains the adapter on `model` to prefer the chosen completions and writes `adapter/` (PEFT),
 /// `report.json`, `reference.json` and the loop's files into `dir`. Returns the model with the
@@ -24,6 +26,7 @@ pub fn run(
     check_context(&model, config.max_length)?;
     let model = model.train_adapter()?;
     let prepared = prepare(&model.tokenizer, pairs, config)?;
+    check_sorted(&prepared, config)?;
     let reference = Reference::load_or_compute(
         &dir.join("reference.json"),
         &model,
@@ -37,14 +40,13 @@ pub fn run(
         reference: &reference,
         pad: model.tokenizer.pad(),
         eval_batch_size: config.train.per_device_train_batch_size,
-        loss_type: config.loss_type,
-        beta: config.beta,
+        config,
     };
     // The loop itself compares its settings; the reference names the pairs.
     let start = model.content_fingerprint();
-    let loss = format!("{:?} {}", config.loss_type, config.beta);
-    let identity = format!("{start} {} {loss}", reference.fingerprint);
-    let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label);
+    let loss = loss_settings(config);
+    let identity = format!("{start} {:?} {loss}", reference.sources);
+    let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label).config(config);
     let (gemma, trained) = train(model.gemma.clone(), &objective, &config.train, &run)?;
 
     let adapter = dir.join("adapter");
@@ -57,6 +59,26 @@ pub fn run(
     Ok((model, report))
 }
 
+/// The settings of the loss, which decide the result, in words.
+fn loss_settings(config: &DpoConfig) -> String {
+    let without_loop = DpoConfig { train: TrainArgs::default(), ..config.clone() };
+    format!("{without_loop:?}")
+}
+
+/// A loss that sorts the pairs of a batch has no place for weights and labels of single pairs.
+fn check_sorted(prepared: &Prepared, config: &DpoConfig) -> Result<()> {
+    let own = |pair: &&Pair| pair.weight != 1.0 || pair.chosen_probability != 1.0;
+    let count = prepared.train.iter().filter(own).count();
+    if count == 0 || !config.sorts_pairs() {
+        return Ok(());
+    }
+    let reason = format!(
+        "aot and aot_unpaired mix the pairs of a batch, but {count} pairs have a weight or a \
+         chosen_probability; use another loss, or soft_labels: false and no weights"
+    );
+    Err(Error::Setting { key: "loss_type", reason })
+}
+
 fn check_context(model: &LanguageModel, max_length: usize) -> Result<()> {
     let context = model.config.max_position_embeddings;
     if max_length <= context {
@@ -65,4 +87,15 @@ fn check_context(model: &LanguageModel, max_length: usize) -> Result<()> {
     let reason =
         format!("is {max_length}, but the model's context is {context}; use {context} or less");
     Err(Error::Setting { key: "max_length", reason })
+}
+
+/// The training pairs that the first optimiser step sees, in order.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn first_batch(prepared: &Prepared, config: &DpoConfig) -> Result<Vec<usize>> {
+    let longer = |pair: &Pair| pair.chosen.ids.len().max(pair.rejected.ids.len());
+    let lengths = prepared.train.iter().map(longer).collect();
+    Ok(Batches::new(lengths, &config.train)?.step(0).concat())
 }

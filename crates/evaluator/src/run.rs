@@ -77,6 +77,7 @@ pub fn respond(
         temperature: config.temperature,
         top_k: config.top_k,
         top_p: config.top_p,
+        ..SamplingConfig::default()
     };
     let source = source(&model, prompts, &sampling, config)?;
     let cache = Cache::new(folder, &spec.name, &source);
@@ -145,7 +146,7 @@ fn reply_to_block(
     let reply = |generation: generate::Generation| Reply {
         text: generation.text,
         finish: match generation.finish {
-            generate::Finish::Stop => Finish::Stop,
+            generate::Finish::Stop | generate::Finish::StopString => Finish::Stop,
             generate::Finish::Length => Finish::Length,
         },
     };

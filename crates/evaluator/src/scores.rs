@@ -21,7 +21,7 @@ use std::hash::Hash;
 
 use cai_data::record::{EvalPrompt, PromptCategory};
 use cai_data::refusal::is_refusal;
-use cai_data::text::normalise;
+use cai_data::text::{is_function_word, normalise};
 use serde::{Deserialize, Serialize};
 
 use crate::config::EvaluatorConfig;
@@ -137,7 +137,7 @@ pub fn overlap(request: &str, reply: &str, reference: &str) -> Overlap {
     let asked = normalise(request);
     let asked: HashSet<&str> = asked.split(' ').collect();
     let (reply, reference) = (normalise(reply), normalise(reference));
-    let informative = |word: &str| !asked.contains(word) && !FUNCTION_WORDS.contains(&word);
+    let informative = |word: &str| !asked.contains(word) && !is_function_word(word);
 
     let mut wanted = count(&reference, informative);
     let mut given = count(&reply, informative);
@@ -167,20 +167,6 @@ fn count(text: &str, counts: impl Fn(&str) -> bool) -> HashMap<&str, usize> {
     }
     times
 }
-
-/// Words that carry no content of their own, in the folded form ("don't" is "don t").
-const FUNCTION_WORDS: [&str; 124] = [
-    "a", "about", "after", "again", "all", "also", "am", "an", "and", "any", "are", "as", "at",
-    "be", "because", "been", "before", "being", "both", "but", "by", "can", "could", "d", "did",
-    "do", "does", "doing", "don", "each", "few", "first", "for", "from", "had", "has", "have",
-    "having", "he", "her", "here", "him", "his", "how", "i", "if", "in", "into", "is", "it", "its",
-    "just", "ll", "m", "may", "me", "might", "more", "most", "must", "my", "next", "no", "nor",
-    "not", "now", "of", "on", "once", "only", "or", "other", "our", "out", "over", "own", "re",
-    "s", "same", "second", "shall", "she", "should", "so", "some", "such", "t", "than", "that",
-    "the", "their", "them", "then", "there", "these", "they", "this", "those", "through", "to",
-    "too", "under", "up", "us", "ve", "very", "was", "we", "were", "what", "when", "where",
-    "which", "while", "who", "whom", "why", "will", "with", "would", "yes", "you", "your", "yours",
-];
 
 #[cfg(test)]
 mod tests {
@@ -262,11 +248,5 @@ mod tests {
         // A reference of function words only is compared as it is.
         assert_eq!(overlap("Is it?", "Yes it is", "Yes, it is.").f1, 1.0);
         assert_eq!(overlap("", "", "salt").f1, 0.0);
-    }
-
-    #[test]
-    fn the_function_words_are_in_order_and_folded() {
-        assert!(FUNCTION_WORDS.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(FUNCTION_WORDS.iter().all(|word| normalise(word) == *word));
     }
 }

@@ -133,7 +133,7 @@ impl Bootstrap {
 }
 
 /// The quantile of sorted values, interpolated linearly between neighbours.
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let position = share * (sorted.len().checked_sub(1)?) as f64;
     let (below, above) = (position.floor() as usize, position.ceil() as usize);
     let between = position - below as f64;
@@ -152,7 +152,8 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     (spread > 0.0).then(|| moment(&a, &b) / spread)
 }
 
-fn ranks(values: &[f64]) -> Vec<f64> {
+/// Ranks from 1, equal values sharing their mean rank.
+pub(crate) fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|i, j| values[*i].total_cmp(&values[*j]));
     let mut ranks = vec![0.0; values.len()];

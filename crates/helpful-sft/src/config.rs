@@ -33,6 +33,14 @@ pub struct SftConfig {
     /// The loop. Keys that are not given are those of [`SftConfig::default`].
     #[serde(deserialize_with = "train_args")]
     pub train: TrainArgs,
+    /// Keep only each layer's input in the forward pass and run the layers again in the backward
+    /// pass: the memory of one layer's activations, for about a third more time.
+    pub gradient_checkpointing: bool,
+    /// Put several conversations into one row of at most `max_length` tokens; none sees another. A
+    /// batch then has as many rows as per_device_train_batch_size says.
+    pub packing: bool,
+    /// Noise on the embeddings in training (NEFTune), such as 5; absent means none.
+    pub neftune_noise_alpha: Option<f64>,
     /// Longest conversation in tokens; longer ones lose their end.
     pub max_length: usize,
     /// Which assistant turns are trained.
@@ -46,6 +54,9 @@ impl Default for SftConfig {
         Self {
             lora: LoraConfig::default(),
             train: default_train_args(),
+            gradient_checkpointing: false,
+            packing: false,
+            neftune_noise_alpha: None,
             max_length: 1024,
             turns: TrainedTurns::Last,
             held_out: 0.05,
@@ -73,6 +84,11 @@ impl SftConfig {
         }
         if self.max_length < 2 {
             return Err(Error::Setting { key: "max_length", reason: "must be at least 2".into() });
+        }
+        let alpha = self.neftune_noise_alpha.unwrap_or_default();
+        if !(alpha.is_finite() && alpha >= 0.0) {
+            let reason = format!("is {alpha}; use a number of 0 or more");
+            return Err(Error::Setting { key: "neftune_noise_alpha", reason });
         }
         self.lora.check()?;
         Ok(self.train.validate()?)

@@ -12,6 +12,8 @@ use crate::{Error, Result, SftConfig};
 pub struct Prepared {
     /// Training examples.
     pub train: Vec<Example>,
+    /// How much the tokens of each training example count (`weight` of the record, 1 without).
+    pub weights: Vec<f64>,
     /// Held-out examples.
     pub held_out: Vec<Example>,
     /// Records read.
@@ -26,6 +28,7 @@ impl Prepared {
     /// Names the examples by content (sha256).
     pub fn fingerprint(&self) -> String {
         let mut bytes = Vec::new();
+        bytes.extend(self.weights.iter().flat_map(|weight| weight.to_le_bytes()));
         for example in self.train.iter().chain(&self.held_out) {
             bytes.extend(example.ids.iter().flat_map(|id| id.to_le_bytes()));
             bytes.extend(example.trained.iter().map(|&t| t as u8));
@@ -39,11 +42,12 @@ impl Prepared {
 /// same prompt never stands on both sides.
 ///
 /// Left out and counted: `prompt_too_long` (no trained token within `max_length`),
-/// `nothing_to_train` (no trained token at all), `template_refused`.
+/// `nothing_to_train` (no trained token at all), `zero_weight`, `template_refused`.
 ///
 /// # Errors
 ///
-/// [`Error::NothingLeft`] when no training example remains.
+/// [`Error::NothingLeft`] when no training example remains, [`Error::Weight`] for a weight that is
+/// none.
 pub fn prepare(
     tokenizer: &ChatTokenizer,
     conversations: &[Conversation],
@@ -51,8 +55,13 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let seed = Seed(config.train.seed).derive("held_out");
     let mut prepared = Prepared { total: conversations.len(), ..Prepared::default() };
-    for conversation in conversations {
-        match example(tokenizer, conversation, config) {
+    for (i, conversation) in conversations.iter().enumerate() {
+        let weight = weight(conversation, i + 1)?;
+        let example = match weight {
+            0.0 => Err("zero_weight"),
+            _ => example(tokenizer, conversation, config),
+        };
+        match example {
             Ok((example, truncated)) => {
                 prepared.truncated += truncated as usize;
                 // All but the last turn: what the model is asked.
@@ -61,6 +70,7 @@ pub fn prepare(
                     prepared.held_out.push(example);
                 } else {
                     prepared.train.push(example);
+                    prepared.weights.push(weight);
                 }
             }
             Err(reason) => *prepared.left_out.entry(reason.into()).or_default() += 1,
@@ -75,6 +85,15 @@ pub fn prepare(
     Ok(prepared)
 }
 
+/// How much a record counts: its `weight`, 1 without.
+fn weight(conversation: &Conversation, number: usize) -> Result<f64> {
+    let Some(value) = conversation.extra.get("weight").filter(|value| !value.is_null()) else {
+        return Ok(1.0);
+    };
+    let weight = value.as_f64().filter(|weight| weight.is_finite() && *weight >= 0.0);
+    weight.ok_or_else(|| Error::Weight { number, value: value.to_string() })
+}
+
 fn example(
     tokenizer: &ChatTokenizer,
     conversation: &Conversation,
@@ -83,14 +102,13 @@ fn example(
     let mut example = tokenizer
         .conversation(&conversation.messages, config.turns.into())
         .map_err(|_| "template_refused")?;
-    let Some(first) = example.trained.iter().position(|&t| t) else {
+    let first = example.prompt_length();
+    if first == example.ids.len() {
         return Err("nothing_to_train");
-    };
+    }
     if first >= config.max_length {
         return Err("prompt_too_long");
     }
-    let truncated = example.ids.len() > config.max_length;
-    example.ids.truncate(config.max_length);
-    example.trained.truncate(config.max_length);
+    let truncated = example.truncate(config.max_length);
     Ok((example, truncated))
 }

@@ -16,6 +16,22 @@ pub enum Error {
         /// What was left out, by reason.
         counts: String,
     },
+    /// A conversation with a weight that makes no sense.
+    #[error("conversation {number}: weight is {value}; use a number of 0 or more, or remove it")]
+    Weight {
+        /// Its place among the conversations, from 1.
+        number: usize,
+        /// What it holds.
+        value: String,
+    },
+    /// Shares of a mix that make no sense.
+    #[error("data {number}: its share is {share}; use numbers above 0, for all data or for none")]
+    Share {
+        /// The set's place, from 1.
+        number: usize,
+        /// What was given.
+        share: f64,
+    },
     /// A setting that makes no sense.
     #[error("{key}: {reason}")]
     Setting {

@@ -1,8 +1,8 @@
 use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::Gemma,
-    loss::{full_cross_entropy, score_tokens, trained_hidden},
+    gemma::{Gemma, Pass},
+    loss::{full_cross_entropy, packed_hidden, score_tokens, trained_hidden},
     tokenizer::Example,
 };
 use cai_train::{Metrics, Objective, ObjectiveError, StepLoss};
@@ -16,10 +16,15 @@ pub enum Mode {
     Full,
 }
 
-/// Mean negative log-probability of trained tokens.
+/// Mean negative log-probability of trained tokens, weighted by example in [`Mode::Adapter`].
 pub struct SftObjective<'a> {
     /// Training examples.
     pub train: &'a [Example],
+    /// How much the tokens of each training example count; empty if all count 1.
+    pub weights: &'a [f64],
+    /// The training examples of each row (see [`crate::pack`]); empty if each has its own. What the
+    /// loop calls an example is a row.
+    pub rows: &'a [Vec<usize>],
     /// Held-out examples.
     pub held_out: &'a [Example],
     /// Token that fills short rows.
@@ -28,41 +33,65 @@ pub struct SftObjective<'a> {
     pub eval_batch_size: usize,
     /// What is trained.
     pub mode: Mode,
+    /// How training passes are run; the loop gives the seed.
+    pub pass: Pass,
 }
 
-fn trained_tokens(example: &Example) -> usize {
-    example.trained.iter().skip(1).filter(|&&t| t).count()
+impl SftObjective<'_> {
+    /// The examples of a row.
+    fn row(&self, row: usize) -> Vec<usize> {
+        self.rows.get(row).cloned().unwrap_or_else(|| vec![row])
+    }
+
+    fn weight_of(&self, example: usize) -> f64 {
+        self.weights.get(example).copied().unwrap_or(1.0)
+    }
 }
 
 impl Objective<Gemma> for SftObjective<'_> {
     fn len(&self) -> usize {
-        self.train.len()
+        if self.rows.is_empty() { self.train.len() } else { self.rows.len() }
     }
 
     fn lengths(&self) -> Vec<usize> {
-        self.train.iter().map(|e| e.ids.len()).collect()
+        let tokens = |row: usize| self.row(row).iter().map(|&i| self.train[i].ids.len()).sum();
+        (0..Objective::<Gemma>::len(self)).map(tokens).collect()
     }
 
     fn weight(&self, items: &[usize]) -> f64 {
-        items.iter().map(|&i| trained_tokens(&self.train[i])).sum::<usize>() as f64
+        let examples = items.iter().flat_map(|&row| self.row(row));
+        examples.map(|i| self.weight_of(i) * self.train[i].trained_tokens() as f64).sum()
     }
 
-    fn loss(&self, model: &Gemma, items: &[usize], _: Seed) -> Result<StepLoss, ObjectiveError> {
-        let examples: Vec<&Example> = items.iter().map(|&i| &self.train[i]).collect();
+    fn loss(&self, model: &Gemma, items: &[usize], seed: Seed) -> Result<StepLoss, ObjectiveError> {
+        let rows: Vec<Vec<usize>> = items.iter().map(|&row| self.row(row)).collect();
+        let numbers = rows.concat();
+        let examples: Vec<&Example> = numbers.iter().map(|&i| &self.train[i]).collect();
         let tokens = examples.iter().map(|e| e.ids.len()).sum();
-        let trained = trained_hidden(model, &examples, self.pad);
+        let pass = Pass { seed: Some(seed.derive("dropout")), ..self.pass };
+        let trained = if self.rows.is_empty() {
+            trained_hidden(model, &examples, self.pad, &pass)
+        } else {
+            let mut alone = examples.iter().map(std::slice::from_ref);
+            let packed: Vec<Vec<&[&Example]>> =
+                rows.iter().map(|row| alone.by_ref().take(row.len()).collect()).collect();
+            packed_hidden(model, &packed, self.pad, &pass)
+        };
         if self.mode == Mode::Full {
             let surrogate = full_cross_entropy(model, trained);
             let loss = surrogate.clone().inner().into_scalar::<f32>() as f64;
             return Ok(StepLoss { surrogate, loss, tokens, metrics: Metrics::new() });
         }
         let scored = score_tokens(model, &trained, true);
-        let count = scored.logps.len();
-        // The loss is −Σ log p.
-        let surrogate = scored.surrogate(&vec![-1.0; count])?;
+        // The loss is −Σ w log p.
+        let mut weights = vec![0.0f32; scored.logps.len()];
+        for (row, &example) in trained.rows.iter().zip(&numbers) {
+            weights[row.clone()].fill(-self.weight_of(example) as f32);
+        }
+        let surrogate = scored.surrogate(&weights)?;
         let metrics = metrics(&scored);
-        let loss = -scored.logps.iter().map(|&x| x as f64).sum::<f64>();
-        Ok(StepLoss { surrogate, loss, tokens, metrics })
+        let products = scored.logps.iter().zip(&weights).map(|(&logp, &w)| logp as f64 * w as f64);
+        Ok(StepLoss { surrogate, loss: products.sum(), tokens, metrics })
     }
 
     fn evaluate(&self, model: &Gemma) -> Result<Metrics, ObjectiveError> {
@@ -70,7 +99,8 @@ impl Objective<Gemma> for SftObjective<'_> {
         let mut all = Metrics::new();
         for batch in self.held_out.chunks(self.eval_batch_size.max(1)) {
             let examples: Vec<&Example> = batch.iter().collect();
-            let scored = score_tokens(&model, &trained_hidden(&model, &examples, self.pad), false);
+            let trained = trained_hidden(&model, &examples, self.pad, &Pass::default());
+            let scored = score_tokens(&model, &trained, false);
             let loss = -scored.logps.iter().map(|&x| x as f64).sum::<f64>();
             all.add("loss", loss, scored.logps.len() as f64);
             all.merge(&metrics(&scored));

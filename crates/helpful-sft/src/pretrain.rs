@@ -9,7 +9,7 @@ use burn::{
 use cai_data::{atomic, constitution::Constitution, hash, seed::Seed, world::World};
 use cai_model::{
     checkpoint::save_folder,
-    gemma::{Gemma, GemmaConfig, RandomInit},
+    gemma::{Gemma, GemmaConfig, Pass, RandomInit},
     tokenizer::{ChatTokenizer, Example, GEMMA_CHAT_TEMPLATE, Turns, train_bpe},
 };
 use cai_train::{RunDir, TrainArgs, TrainReport, train};
@@ -122,10 +122,13 @@ pub fn run(
     let gemma = Gemma::load(&shape, &mut source)?.map(&mut Unfreeze);
     let objective = SftObjective {
         train: &train_set,
+        weights: &[],
+        rows: &[],
         held_out: &held_out,
         pad: tokenizer.pad(),
         eval_batch_size: config.train.per_device_train_batch_size,
         mode: Mode::Full,
+        pass: Pass::default(),
     };
     let identity = format!("{config:?} {constitution:?}");
     let run = RunDir::new(work, hash::bytes(identity.as_bytes())).label("pretrain");

@@ -1,10 +1,10 @@
 use std::path::Path;
 
 use cai_data::{atomic, hash, record::Conversation};
-use cai_model::model::LanguageModel;
-use cai_train::{RunDir, train};
+use cai_model::{gemma::Pass, model::LanguageModel};
+use cai_train::{RunDir, batches::Batches, train};
 
-use crate::{Mode, Result, SftConfig, SftObjective, SftReport, prepare};
+use crate::{Mode, Prepared, Result, SftConfig, SftObjective, SftReport, pack, prepare};
 
 /// Trains the adapter on `model` (see [`LanguageModel::add_adapter`] and
 /// [`LanguageModel::train_adapter`]) and writes `adapter/` (PEFT), `report.json` and the loop's
@@ -22,16 +22,26 @@ pub fn run(
 ) -> Result<(LanguageModel, SftReport)> {
     config.check()?;
     let prepared = prepare(&model.tokenizer, conversations, config)?;
+    let rows = rows(&prepared, config);
     let objective = SftObjective {
         train: &prepared.train,
+        weights: &prepared.weights,
+        rows: &rows,
         held_out: &prepared.held_out,
         pad: model.tokenizer.pad(),
         eval_batch_size: config.train.per_device_train_batch_size,
         mode: Mode::Adapter,
+        pass: Pass {
+            recompute: config.gradient_checkpointing,
+            neftune_alpha: config.neftune_noise_alpha.unwrap_or_default(),
+            ..Pass::default()
+        },
     };
     // The loop itself compares its settings.
-    let identity = format!("{} {}", model.content_fingerprint(), prepared.fingerprint());
-    let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label);
+    let (packing, noise) = (config.packing, config.neftune_noise_alpha);
+    let identity =
+        format!("{} {} {packing} {noise:?}", model.content_fingerprint(), prepared.fingerprint());
+    let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label).config(config);
     let (gemma, trained) = train(model.gemma.clone(), &objective, &config.train, &run)?;
     let adapter = dir.join("adapter");
     let model = LanguageModel { gemma, ..model };
@@ -49,9 +59,34 @@ pub fn run(
             / (total + trained.trainable_parameters) as f64,
         steps: trained.steps,
         eval_loss_start: trained.first("eval_loss"),
-        eval_loss_end: trained.last("eval_loss"),
+        eval_loss_end: trained.at(trained.model_step, "eval_loss"),
         log_history: trained.log_history,
     };
     atomic::write_json(&dir.join("report.json"), &report)?;
     Ok((model, report))
+}
+
+/// The rows of training examples, if they share rows.
+fn rows(prepared: &Prepared, config: &SftConfig) -> Vec<Vec<usize>> {
+    if !config.packing {
+        return Vec::new();
+    }
+    let lengths: Vec<usize> = prepared.train.iter().map(|example| example.ids.len()).collect();
+    pack(&lengths, config.max_length)
+}
+
+/// The training examples that the first optimiser step sees, in the order of its rows.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn first_batch(prepared: &Prepared, config: &SftConfig) -> Result<Vec<usize>> {
+    let lengths: Vec<usize> = prepared.train.iter().map(|example| example.ids.len()).collect();
+    let rows = match config.packing {
+        true => pack(&lengths, config.max_length),
+        false => (0..lengths.len()).map(|i| vec![i]).collect(),
+    };
+    let tokens = |row: &Vec<usize>| row.iter().map(|&i| lengths[i]).sum();
+    let mut batches = Batches::new(rows.iter().map(tokens).collect(), &config.train)?;
+    Ok(batches.step(0).concat().into_iter().flat_map(|row| rows[row].clone()).collect())
 }

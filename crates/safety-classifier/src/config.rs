@@ -3,7 +3,10 @@
 use cai_train::TrainArgs;
 use serde::{Deserialize, Serialize};
 
+use crate::calibrate::CalibrationMethod;
 use crate::error::{Error, Result};
+use crate::linear::LinearConfig;
+use crate::written::WrittenConfig;
 
 /// Special tokens and the 256 bytes: what a vocabulary holds before the first merge.
 const SMALLEST_VOCABULARY: usize = 258;
@@ -16,6 +19,15 @@ pub struct ClassifierConfig {
     pub labels: Vec<String>,
     /// The label that means "no harm": harm is 1 − its probability.
     pub safe_label: String,
+    /// What gives the scores: the encoder, the linear path, or both together.
+    pub architecture: Architecture,
+    /// The linear path; used by `linear` and `hybrid`.
+    pub linear: LinearConfig,
+    /// Encoders that are trained, each from a seed of its own; their scores are weighed together.
+    pub encoders: usize,
+    /// Undo disguises (look-alike letters, leetspeak, letters set apart, …) before anything else;
+    /// see [`fold`](crate::text::fold).
+    pub fold: bool,
     /// Largest vocabulary of the tokenizer, special tokens and the 256 bytes included.
     pub vocab_size: usize,
     /// Fold upper case to lower case before tokenizing.
@@ -30,12 +42,25 @@ pub struct ClassifierConfig {
     pub n_heads: usize,
     /// Width of the feed-forward part.
     pub d_ff: usize,
+    /// How the encoder's tokens become one vector.
+    pub pooling: Pooling,
     /// Share of activations set to zero while training, after the embeddings and each sub-layer.
     pub dropout: f64,
+    /// Share of tokens replaced by `[PAD]`'s embedding while training.
+    pub token_dropout: f64,
+    /// Share of the truth that is spread evenly over all classes while the encoder is trained.
+    pub label_smoothing: f64,
+    /// How probabilities are calibrated on the held-out texts.
+    pub calibration: CalibrationMethod,
+    /// Texts written for this project that join the training texts.
+    pub written: WrittenConfig,
     /// How much each class weighs in the loss.
     pub class_weights: ClassWeights,
     /// Share of each class held out for evaluation and calibration.
     pub held_out_fraction: f64,
+    /// Texts that share at least this much of their five-letter pieces (Jaccard) count as one when
+    /// texts are held out: they stay on one side.
+    pub near_duplicate: f64,
     /// Groups with fewer safe texts than this are left out of the false-positive gap.
     pub min_group_size: usize,
     /// The optimiser and the length of training.
@@ -51,6 +76,44 @@ pub enum ClassWeights {
     None,
     /// A text weighs `texts / (classes · texts of its class)`, so that classes weigh the same.
     Balanced,
+    /// The square root of that: rare classes are found more often, for less of the accuracy.
+    Sqrt,
+}
+
+/// What gives the class scores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// The transformer encoder alone.
+    #[default]
+    Encoder,
+    /// Weighted n-grams under logistic regression alone: trains in seconds.
+    Linear,
+    /// Both: their log-probabilities are summed, with weights fitted on the held-out texts.
+    Hybrid,
+}
+
+impl Architecture {
+    /// Whether the encoder has a part.
+    pub fn has_encoder(self) -> bool {
+        self != Self::Linear
+    }
+
+    /// Whether the linear path has a part.
+    pub fn has_linear(self) -> bool {
+        self != Self::Encoder
+    }
+}
+
+/// How the encoder's tokens become one vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The mean over the real tokens.
+    #[default]
+    Mean,
+    /// Means weighted by learnt queries, side by side.
+    Attention,
 }
 
 impl Default for ClassifierConfig {
@@ -59,6 +122,10 @@ impl Default for ClassifierConfig {
         Self {
             labels: labels.map(String::from).to_vec(),
             safe_label: "safe".into(),
+            architecture: Architecture::Encoder,
+            linear: LinearConfig::default(),
+            encoders: 1,
+            fold: false,
             vocab_size: 4096,
             lowercase: true,
             max_length: 128,
@@ -66,9 +133,15 @@ impl Default for ClassifierConfig {
             n_layers: 2,
             n_heads: 4,
             d_ff: 256,
+            pooling: Pooling::Mean,
             dropout: 0.0,
+            token_dropout: 0.0,
+            label_smoothing: 0.0,
+            calibration: CalibrationMethod::Temperature,
+            written: WrittenConfig::default(),
             class_weights: ClassWeights::None,
             held_out_fraction: 0.1,
+            near_duplicate: 0.9,
             min_group_size: 10,
             train: TrainArgs {
                 learning_rate: 1e-3,
@@ -120,12 +193,44 @@ impl ClassifierConfig {
             let problem = format!("{} does not divide d_model ({})", self.n_heads, self.d_model);
             return Err(config("n_heads", problem));
         }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(config("dropout", format!("{} is not in [0, 1)", self.dropout)));
+        let shares = [
+            ("dropout", self.dropout),
+            ("token_dropout", self.token_dropout),
+            ("label_smoothing", self.label_smoothing),
+        ];
+        for (key, share) in shares {
+            if !(0.0..1.0).contains(&share) {
+                return Err(config(key, format!("{share} is not in [0, 1)")));
+            }
         }
+        if !(self.near_duplicate > 0.0 && self.near_duplicate <= 1.0) {
+            let problem = format!("{} is not above 0 and at most 1", self.near_duplicate);
+            return Err(config("near_duplicate", problem));
+        }
+        if self.encoders == 0 {
+            return Err(config("encoders", "is 0; use architecture: linear for none".into()));
+        }
+        self.validate_linear()?;
         if !(self.held_out_fraction > 0.0 && self.held_out_fraction < 1.0) {
             let problem = format!("{} is not between 0 and 1", self.held_out_fraction);
             return Err(config("held_out_fraction", problem));
+        }
+        Ok(())
+    }
+
+    fn validate_linear(&self) -> Result<()> {
+        let LinearConfig { features, c, smoothing, max_ratio, .. } = &self.linear;
+        for (key, value) in
+            [("linear.c", c), ("linear.smoothing", smoothing), ("linear.max_ratio", max_ratio)]
+        {
+            if !(value.is_finite() && *value > 0.0) {
+                return Err(config(key, format!("{value} is not above 0")));
+            }
+        }
+        let [shortest, longest] = features.char_ngrams;
+        if shortest == 0 || longest < shortest {
+            let problem = format!("[{shortest}, {longest}] is not [shortest, longest] from 1 on");
+            return Err(config("linear.features.char_ngrams", problem));
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Labelled texts: reading them, leaving out what cannot be learnt from, and splitting.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use cai_data::jsonl::Reader;
@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ClassifierConfig;
 use crate::error::{Error, Result};
+use crate::near;
+use crate::written;
 
 /// A text with its class as a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Sample {
     pub class: usize,
     /// The group of people that it is about.
     pub group: Option<String>,
+    /// Where it comes from (the record's field `source`).
+    pub source: Option<String>,
 }
 
 /// Training and held-out texts.
@@ -45,6 +49,9 @@ pub struct Counts {
     pub train: BTreeMap<String, usize>,
     /// Held-out texts by label.
     pub held_out: BTreeMap<String, usize>,
+    /// Texts by source, then `train` or `held_out`, then label; empty if no record names a source.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, BTreeMap<String, BTreeMap<String, usize>>>,
 }
 
 /// Reads labelled texts from a JSONL file (`.jsonl` or `.jsonl.gz`), in order.
@@ -80,20 +87,96 @@ impl Dataset {
         let held = held_out(&texts, config, seed);
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
         for (text, held) in texts.into_iter().zip(held) {
-            let (side, count) = if held {
-                (&mut held_out, &mut counts.held_out)
-            } else {
-                (&mut train, &mut counts.train)
-            };
-            *count.entry(config.labels[text.sample.class].clone()).or_default() += 1;
-            side.push(text.sample);
+            if held { &mut held_out } else { &mut train }.push(text.sample);
         }
-        require_all_classes(&train, config)?;
         if held_out.is_empty() {
             let found = "no class has two different texts".into();
             return Err(Error::NoRecords { purpose: "hold out", found });
         }
-        Ok(Self { train, held_out, counts })
+        Self { train, held_out, counts }.checked(config)
+    }
+
+    /// Leaves out unusable and repeated training texts, and those that nearly occur among `valid`,
+    /// which is held out as it is.
+    ///
+    /// # Errors
+    /// An unknown label, no usable record, or a class without a training text.
+    pub fn with_valid(
+        records: &[LabelledText],
+        valid: &[LabelledText],
+        config: &ClassifierConfig,
+    ) -> Result<Self> {
+        let mut counts = Counts { total: records.len() + valid.len(), ..Counts::default() };
+        let held_out = samples(valid, &config.labels)?;
+        if held_out.is_empty() {
+            let found = "the validation file holds no record".into();
+            return Err(Error::NoRecords { purpose: "hold out", found });
+        }
+        let mut train = distinct(records, config, &mut counts)?;
+        let texts: Vec<&str> = held_out.iter().map(|sample| sample.text.as_str()).collect();
+        let texts: Vec<&str> =
+            texts.into_iter().chain(train.iter().map(|text| text.sample.text.as_str())).collect();
+        let clusters = near::clusters(&texts, config.near_duplicate);
+        let before = train.len();
+        let mut first = clusters[held_out.len()..].iter();
+        train.retain(|_| first.next().is_none_or(|&first| first >= held_out.len()));
+        if train.len() < before {
+            counts.left_out.insert("nearly in the validation texts".into(), before - train.len());
+        }
+        let train = train.into_iter().map(|text| text.sample).collect();
+        Self { train, held_out, counts }.checked(config)
+    }
+
+    /// The held-out texts as records.
+    pub fn held_out_records(&self, labels: &[String]) -> Vec<LabelledText> {
+        let record = |sample: &Sample| {
+            let mut record = LabelledText::new(sample.text.clone(), labels[sample.class].clone());
+            record.group = sample.group.clone();
+            record.extra.extend(sample.source.clone().map(|s| ("source".to_string(), s.into())));
+            record
+        };
+        self.held_out.iter().map(record).collect()
+    }
+
+    /// The dataset with the texts that `config.written` asks for among the training texts, but for
+    /// those that already occur.
+    ///
+    /// # Errors
+    /// None that the config's checks let pass.
+    pub fn with_written(mut self, config: &ClassifierConfig, seed: Seed) -> Result<Self> {
+        let written = written::training_texts(config, seed);
+        let known: HashSet<String> =
+            self.train.iter().chain(&self.held_out).map(|sample| normalise(&sample.text)).collect();
+        let new: Vec<LabelledText> =
+            written.into_iter().filter(|text| !known.contains(&normalise(&text.text))).collect();
+        self.counts.total += new.len();
+        self.train.extend(samples(&new, &config.labels)?);
+        self.counted(config)
+    }
+
+    /// Counts what is there, and makes sure that every class can be learnt.
+    fn checked(self, config: &ClassifierConfig) -> Result<Self> {
+        require_all_classes(&self.train, config)?;
+        self.counted(config)
+    }
+
+    fn counted(mut self, config: &ClassifierConfig) -> Result<Self> {
+        let Counts { train, held_out, sources, .. } = &mut self.counts;
+        train.clear();
+        held_out.clear();
+        sources.clear();
+        for (side, samples) in [("train", &self.train), ("held_out", &self.held_out)] {
+            for sample in samples {
+                let label = config.labels[sample.class].clone();
+                let count = if side == "train" { &mut *train } else { &mut *held_out };
+                *count.entry(label.clone()).or_default() += 1;
+                if let Some(source) = &sample.source {
+                    let sides = sources.entry(source.clone()).or_default();
+                    *sides.entry(side.into()).or_default().entry(label).or_default() += 1;
+                }
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -104,7 +187,9 @@ impl Dataset {
 pub fn samples(records: &[LabelledText], labels: &[String]) -> Result<Vec<Sample>> {
     let sample = |(i, record): (usize, &LabelledText)| {
         let class = class_of(record, labels, || format!("record {}", i + 1))?;
-        Ok(Sample { text: record.text.clone(), class, group: record.group.clone() })
+        let source = record.extra.get("source").and_then(|source| source.as_str());
+        let (text, group) = (record.text.clone(), record.group.clone());
+        Ok(Sample { text, class, group, source: source.map(Into::into) })
     };
     records.iter().enumerate().map(sample).collect()
 }
@@ -152,18 +237,36 @@ fn distinct(
     Ok(texts)
 }
 
-/// For each text whether it is held out: of every class the texts with the smallest hashes.
+/// For each text whether it is held out: of every class the texts with the smallest hashes, each
+/// with all its near-duplicates.
 fn held_out(texts: &[Text], config: &ClassifierConfig, seed: Seed) -> Vec<bool> {
     let seed = seed.derive("held out");
+    let raw: Vec<&str> = texts.iter().map(|text| text.sample.text.as_str()).collect();
+    let clusters = near::clusters(&raw, config.near_duplicate);
+    let mut members = vec![Vec::new(); texts.len()];
+    for (i, &first) in clusters.iter().enumerate() {
+        members[first].push(i);
+    }
+    // A cluster is known by its smallest hash, so that the order of the texts does not matter.
+    let hash = |i: usize| seed.derive(&texts[i].normalised).0;
+    let mut order: Vec<(u64, usize)> = members
+        .iter()
+        .enumerate()
+        .filter_map(|(first, cluster)| Some((cluster.iter().map(|&i| hash(i)).min()?, first)))
+        .collect();
+    order.sort_unstable();
+
+    let mut sizes = vec![0; config.labels.len()];
+    texts.iter().for_each(|text| sizes[text.sample.class] += 1);
+    let mut room: Vec<usize> =
+        sizes.iter().map(|&size| held_out_of_class(size, config.held_out_fraction)).collect();
     let mut held = vec![false; texts.len()];
-    for class in 0..config.labels.len() {
-        let mut members: Vec<(u64, usize)> = (0..texts.len())
-            .filter(|&i| texts[i].sample.class == class)
-            .map(|i| (seed.derive(&texts[i].normalised).0, i))
-            .collect();
-        members.sort_unstable();
-        for &(_, i) in &members[..held_out_of_class(members.len(), config.held_out_fraction)] {
-            held[i] = true;
+    for (_, first) in order {
+        let mut wanted = vec![0; room.len()];
+        members[first].iter().for_each(|&i| wanted[texts[i].sample.class] += 1);
+        if wanted.iter().zip(&room).all(|(wanted, room)| wanted <= room) {
+            room.iter_mut().zip(wanted).for_each(|(room, wanted)| *room -= wanted);
+            members[first].iter().for_each(|&i| held[i] = true);
         }
     }
     held
@@ -204,6 +307,28 @@ fn class_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn near_duplicates_stay_on_one_side() {
+        let long = "a long text about the bread that my neighbour bakes on every Sunday, number";
+        let mut texts = records(20);
+        for i in 0..40 {
+            let text = format!("{long} {}{}", i / 4, ["", "!", " ?", "..."][i % 4]);
+            let tail = format!(" {}", i % 4);
+            texts.push(LabelledText::new(text + &tail, "safe"));
+        }
+        let config = ClassifierConfig { near_duplicate: 0.8, ..config() };
+        let data = Dataset::new(&texts, &config, Seed(1)).unwrap();
+        let about_bread =
+            |side: &[Sample]| side.iter().filter(|sample| sample.text.starts_with(long)).count();
+        assert_eq!(about_bread(&data.train).min(about_bread(&data.held_out)), 0);
+
+        let (valid, train) = texts.split_at(41);
+        let data = Dataset::with_valid(train, valid, &config);
+        assert!(data.unwrap_err().to_string().contains("no training text"));
+        let all = Dataset::with_valid(&texts, &texts[..10], &config).unwrap();
+        assert_eq!(all.counts.left_out["nearly in the validation texts"], 10);
+    }
 
     fn config() -> ClassifierConfig {
         let labels = vec!["safe".into(), "toxic_content".into()];

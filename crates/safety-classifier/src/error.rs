@@ -39,6 +39,36 @@ pub enum Error {
         known: String,
     },
 
+    /// A column of a record is not there or holds something else than text.
+    #[error(
+        "{place}: the column {column:?} {problem}; name the file's columns in the source's text, label, group and source"
+    )]
+    Column {
+        /// `file:line`.
+        place: String,
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+
+    /// A CSV or Parquet file could not be read.
+    #[error("{}: {problem}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// The report could not be made.
+    #[error("report: {0}")]
+    Report(String),
+
+    /// Predictions could not be written.
+    #[error("writing predictions: {0}")]
+    Output(std::io::Error),
+
     /// There is nothing to train on or to measure with.
     #[error("no labelled texts to {purpose}: {found}; check the data file")]
     NoRecords {

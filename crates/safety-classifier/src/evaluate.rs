@@ -23,7 +23,7 @@ pub fn evaluate(
     }
     let samples = samples(records, classifier.labels())?;
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
-    let rows = classifier.probabilities(&classifier.encode(&texts)?)?;
+    let rows = classifier.probabilities(&texts)?;
     let outcomes: Vec<Outcome> = rows
         .into_iter()
         .zip(&samples)
@@ -31,6 +31,7 @@ pub fn evaluate(
             probabilities,
             class: sample.class,
             group: sample.group.as_deref(),
+            source: sample.source.as_deref(),
         })
         .collect();
     Ok(Evaluation::new(&outcomes, classifier.labels(), classifier.safe(), min_group_size))

@@ -5,25 +5,43 @@
 //! [`SafetyClassifier::load`] reads one and [`SafetyClassifier::predict`] classifies texts.
 //! The labels are those of the config: a text with another label is an error, never a default.
 
+pub mod assess;
+pub mod attack;
 pub mod batch;
+pub mod bootstrap;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod config;
+pub mod curves;
 pub mod data;
+pub mod ensemble;
 pub mod error;
 pub mod evaluate;
+pub mod explain;
+pub mod fairness;
+mod html;
+pub mod identity;
+pub mod linear;
 pub mod metrics;
 pub mod model;
+pub mod near;
 pub mod objective;
+pub mod ood;
+mod optimise;
 pub mod predict;
 pub mod report;
+pub mod sources;
+pub mod stream;
+mod svg;
+pub mod text;
 pub mod tokenizer;
 pub mod train;
+pub mod written;
 
-pub use config::{ClassWeights, ClassifierConfig};
+pub use config::{Architecture, ClassWeights, ClassifierConfig, Pooling};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
 pub use metrics::Evaluation;
 pub use predict::{Prediction, SafetyClassifier};
 pub use report::Report;
-pub use train::train;
+pub use train::{train, train_on};

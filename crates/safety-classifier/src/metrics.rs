@@ -31,6 +31,20 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<usize>>,
     /// False positives by group of people; none if no text names a group.
     pub groups: Option<GroupMetrics>,
+    /// Texts and accuracy by source; empty if no text names one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, SourceAccuracy>,
+}
+
+/// How often texts of one source are classified rightly.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceAccuracy {
+    /// Texts of the source.
+    pub examples: usize,
+    /// Those classified rightly.
+    pub right: usize,
+    /// `right / examples`.
+    pub accuracy: f64,
 }
 
 /// Measures of one class. A ratio without cases is 0, as in scikit-learn.
@@ -78,6 +92,8 @@ pub struct Outcome<'a> {
     pub class: usize,
     /// The group of people that the text is about.
     pub group: Option<&'a str>,
+    /// Where the text comes from.
+    pub source: Option<&'a str>,
 }
 
 impl Evaluation {
@@ -117,6 +133,7 @@ impl Evaluation {
             per_class,
             confusion,
             groups: groups(outcomes, safe, min_group_size),
+            sources: sources(outcomes),
         }
     }
 }
@@ -160,6 +177,18 @@ fn roc_auc(outcomes: &[Outcome], safe: usize) -> Option<f64> {
     Some((rank_sum - (harmful * (harmful + 1)) as f64 / 2.0) / pairs as f64)
 }
 
+fn sources(outcomes: &[Outcome]) -> BTreeMap<String, SourceAccuracy> {
+    let mut sources: BTreeMap<String, SourceAccuracy> = BTreeMap::new();
+    for outcome in outcomes {
+        let Some(source) = outcome.source else { continue };
+        let found = sources.entry(source.into()).or_default();
+        found.examples += 1;
+        found.right += usize::from(argmax(&outcome.probabilities) == outcome.class);
+        found.accuracy = ratio(found.right, found.examples);
+    }
+    sources
+}
+
 fn groups(outcomes: &[Outcome], safe: usize, min_group_size: usize) -> Option<GroupMetrics> {
     let mut groups: BTreeMap<String, GroupRate> = BTreeMap::new();
     for outcome in outcomes {
@@ -190,7 +219,7 @@ mod tests {
     use super::*;
 
     fn outcome(harm: f64, class: usize, group: Option<&str>) -> Outcome<'_> {
-        Outcome { probabilities: vec![1.0 - harm, harm], class, group }
+        Outcome { probabilities: vec![1.0 - harm, harm], class, group, source: None }
     }
 
     fn evaluate(outcomes: &[Outcome]) -> Evaluation {

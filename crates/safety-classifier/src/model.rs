@@ -14,9 +14,12 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TextBatch;
+use crate::config::Pooling;
 
 /// Added to the attention scores of padding: its probability is 0 in f32.
 const MASKED: f32 = -1e9;
+/// Weighted means that attention pooling puts side by side.
+const QUERIES: usize = 4;
 /// Standard deviation of the initial embeddings, as in BERT (arXiv 1810.04805, A.2).
 const EMBEDDING_STD: f32 = 0.02;
 
@@ -38,6 +41,19 @@ pub struct EncoderShape {
     pub d_ff: usize,
     /// Number of classes.
     pub n_labels: usize,
+    /// How the tokens become one vector.
+    #[serde(default)]
+    pub pooling: Pooling,
+}
+
+impl EncoderShape {
+    /// Width of the vector that a text becomes.
+    fn pooled(&self) -> usize {
+        match self.pooling {
+            Pooling::Mean => self.d_model,
+            Pooling::Attention => self.d_model * QUERIES,
+        }
+    }
 }
 
 /// A transformer text classifier. Linear weights are stored `[in, out]`.
@@ -49,6 +65,8 @@ pub struct Encoder {
     position_embedding: Param<Tensor<2>>,
     layers: Vec<Layer>,
     norm: LayerNorm,
+    /// One score per token and query, `[d_model, QUERIES]`; none under mean pooling.
+    queries: Option<Linear>,
     head: Linear,
 }
 
@@ -129,7 +147,11 @@ impl Encoder {
             position_embedding: init.uniform("position_embedding", [shape.max_length, d], bound),
             layers,
             norm: LayerNormConfig::new(d).init(device),
-            head: init.linear("head", d, shape.n_labels),
+            queries: match shape.pooling {
+                Pooling::Mean => None,
+                Pooling::Attention => Some(init.linear("queries", d, QUERIES)),
+            },
+            head: init.linear("head", shape.pooled(), shape.n_labels),
         }
     }
 
@@ -149,9 +171,22 @@ impl Encoder {
         for layer in &self.layers {
             x = layer.forward(x, &padding, &mut dropout);
         }
-        let pooled = mean_of_real(self.norm.forward(x), batch.real.clone());
+        let x = self.norm.forward(x);
+        let pooled = match &self.queries {
+            None => mean_of_real(x, batch.real.clone()),
+            Some(queries) => attended(queries, x, padding.reshape([rows, 1, width])),
+        };
+        let pooled = drop_out(&mut dropout, pooled.unsqueeze_dim(1)).squeeze_dim(1);
         self.head.forward(pooled)
     }
+}
+
+/// Means of the tokens, `[batch, width, d]`, weighted by the softmax of each query's scores, side by
+/// side: `[batch, QUERIES · d]`. `padding` is added to the scores, `[batch, 1, width]`.
+fn attended(queries: &Linear, x: Tensor<3>, padding: Tensor<3>) -> Tensor<2> {
+    let [rows, _, d] = x.dims();
+    let scores = queries.forward(x.clone()).swap_dims(1, 2) + padding;
+    softmax(scores, 2).matmul(x).reshape([rows, QUERIES * d])
 }
 
 /// Mean over the real tokens: `[batch, width, d]` and `[batch, width]` to `[batch, d]`.
@@ -217,7 +252,7 @@ impl Init<'_> {
 mod tests {
     use super::*;
 
-    fn encoder() -> Encoder {
+    fn encoder(pooling: Pooling) -> Encoder {
         let shape = EncoderShape {
             vocab_size: 50,
             max_length: 12,
@@ -226,6 +261,7 @@ mod tests {
             n_heads: 4,
             d_ff: 32,
             n_labels: 5,
+            pooling,
         };
         Encoder::new(&shape, Seed(7), &Device::flex())
     }
@@ -237,19 +273,21 @@ mod tests {
 
     #[test]
     fn a_padded_batch_gives_what_each_text_gives_alone() {
-        let encoder = encoder();
         let rows: [&[u32]; 3] = [&[1], &[1, 5, 9, 20, 33, 4, 8, 2, 40, 41, 42, 43], &[1, 7, 7]];
-        let alone: Vec<f32> = rows.iter().flat_map(|row| logits(&encoder, &[row])).collect();
-        let together = logits(&encoder, &rows);
-        for (a, b) in alone.iter().zip(&together) {
-            assert!(a.is_finite() && (a - b).abs() < 1e-5, "{a} {b}");
+        for encoder in [Pooling::Mean, Pooling::Attention].map(encoder) {
+            let alone: Vec<f32> = rows.iter().flat_map(|row| logits(&encoder, &[row])).collect();
+            let together = logits(&encoder, &rows);
+            for (a, b) in alone.iter().zip(&together) {
+                assert!(a.is_finite() && (a - b).abs() < 1e-5, "{a} {b}");
+            }
         }
     }
 
     #[test]
     fn the_seed_decides_the_weights() {
         let rows: [&[u32]; 1] = [&[1, 2, 3]];
-        assert_eq!(logits(&encoder(), &rows), logits(&encoder(), &rows));
+        let logits = || logits(&encoder(Pooling::Mean), &rows);
+        assert_eq!(logits(), logits());
     }
 
     #[test]

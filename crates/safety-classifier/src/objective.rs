@@ -4,14 +4,14 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor, TensorData};
 use cai_data::seed::Seed;
 use cai_train::{Metrics, Objective, ObjectiveError, StepLoss};
+use rand::RngExt;
 
 use crate::batch::TextBatch;
 use crate::calibrate::{argmax, probabilities};
 use crate::config::{ClassWeights, ClassifierConfig};
-use crate::data::Sample;
+use crate::ensemble::logits;
 use crate::error::Result;
 use crate::model::{Dropout, Encoder};
-use crate::predict::logits;
 use crate::tokenizer::TextTokenizer;
 
 /// Texts as token ids, with their classes.
@@ -32,18 +32,20 @@ pub struct CrossEntropy {
     pub held_out: Tokens,
     class_weights: Vec<f64>,
     dropout: f64,
+    token_dropout: f64,
+    label_smoothing: f64,
     pad: u32,
 }
 
 impl Tokens {
-    /// Encodes `samples`.
+    /// Encodes prepared texts.
     ///
     /// # Errors
     /// When the tokenizer fails.
-    pub fn new(samples: &[Sample], tokenizer: &TextTokenizer) -> Result<Self> {
-        let encode = |sample: &Sample| Ok(tokenizer.encode(&sample.text)?.ids);
-        let ids = samples.iter().map(encode).collect::<Result<_>>()?;
-        Ok(Self { ids, classes: samples.iter().map(|sample| sample.class).collect() })
+    pub fn new(texts: &[String], classes: Vec<usize>, tokenizer: &TextTokenizer) -> Result<Self> {
+        let encode = |text: &String| Ok(tokenizer.encode(text)?.ids);
+        let ids = texts.iter().map(encode).collect::<Result<_>>()?;
+        Ok(Self { ids, classes })
     }
 
     fn rows(&self, items: &[usize]) -> Vec<&[u32]> {
@@ -55,7 +57,23 @@ impl CrossEntropy {
     /// The objective for these texts. Every class occurs in `train`.
     pub fn new(train: Tokens, held_out: Tokens, config: &ClassifierConfig, pad: u32) -> Self {
         let class_weights = class_weights(&train.classes, config);
-        Self { train, held_out, class_weights, dropout: config.dropout, pad }
+        let ClassifierConfig { dropout, token_dropout, label_smoothing, .. } = *config;
+        Self { train, held_out, class_weights, dropout, token_dropout, label_smoothing, pad }
+    }
+
+    /// The rows with a share of the tokens, never the first, replaced by padding that is attended to:
+    /// a text must be recognised by more than one of its words.
+    fn masked(&self, rows: &[&[u32]], seed: Seed) -> Vec<Vec<u32>> {
+        let mut rows: Vec<Vec<u32>> = rows.iter().map(|row| row.to_vec()).collect();
+        if self.token_dropout > 0.0 {
+            let mut rng = seed.derive("token dropout").rng();
+            for id in rows.iter_mut().flat_map(|row| row.iter_mut().skip(1)) {
+                if rng.random_bool(self.token_dropout) {
+                    *id = self.pad;
+                }
+            }
+        }
+        rows
     }
 
     fn weight_of(&self, item: usize) -> f64 {
@@ -84,15 +102,21 @@ impl Objective<Encoder> for CrossEntropy {
     ) -> std::result::Result<StepLoss, ObjectiveError> {
         let device = model.device();
         let rows = self.train.rows(items);
-        let batch = TextBatch::new(&rows, self.pad, &device);
+        let masked = self.masked(&rows, seed);
+        let rows_seen: Vec<&[u32]> = masked.iter().map(Vec::as_slice).collect();
+        let batch = TextBatch::new(&rows_seen, self.pad, &device);
         let scores = model.forward(&batch, Dropout::new(self.dropout, seed));
         let log_probs = log_softmax(scores, 1);
 
-        // The weight at each text's class, negative; 0 at the other classes.
+        // Minus each text's weight, spread over the classes as the smoothed truth is.
         let [_, n_labels] = log_probs.dims();
         let mut weights = vec![0f32; items.len() * n_labels];
+        let spread = self.label_smoothing / n_labels as f64;
         for (row, &item) in items.iter().enumerate() {
-            weights[row * n_labels + self.train.classes[item]] = -self.weight_of(item) as f32;
+            let weight = self.weight_of(item);
+            let row = &mut weights[row * n_labels..(row + 1) * n_labels];
+            row.fill(-(weight * spread) as f32);
+            row[self.train.classes[item]] -= (weight * (1.0 - self.label_smoothing)) as f32;
         }
         let shape = [items.len(), n_labels];
         let weights = Tensor::<2>::from_data(TensorData::new(weights, shape), &device);
@@ -102,7 +126,10 @@ impl Objective<Encoder> for CrossEntropy {
         let (mut loss, mut metrics) = (0.0, Metrics::new());
         for (row, &item) in log_probs.chunks(n_labels).zip(items) {
             let class = self.train.classes[item];
-            loss -= self.weight_of(item) * f64::from(row[class]);
+            let mean = row.iter().map(|&p| f64::from(p)).sum::<f64>() / n_labels as f64;
+            let smoothed = self.label_smoothing * mean;
+            loss -= self.weight_of(item)
+                * ((1.0 - self.label_smoothing) * f64::from(row[class]) + smoothed);
             metrics.add("accuracy", f64::from(u8::from(argmax(row) == class)), 1.0);
         }
         let tokens = rows.iter().map(|row| row.len()).sum();
@@ -121,17 +148,20 @@ impl Objective<Encoder> for CrossEntropy {
     }
 }
 
-fn class_weights(classes: &[usize], config: &ClassifierConfig) -> Vec<f64> {
+/// How much a text of each class counts. Every class occurs in `classes`.
+pub(crate) fn class_weights(classes: &[usize], config: &ClassifierConfig) -> Vec<f64> {
     let n_labels = config.labels.len();
-    match config.class_weights {
-        ClassWeights::None => vec![1.0; n_labels],
-        ClassWeights::Balanced => (0..n_labels)
-            .map(|class| {
-                let number = classes.iter().filter(|&&other| other == class).count();
-                classes.len() as f64 / (n_labels * number) as f64
-            })
-            .collect(),
-    }
+    let power = match config.class_weights {
+        ClassWeights::None => return vec![1.0; n_labels],
+        ClassWeights::Balanced => 1.0,
+        ClassWeights::Sqrt => 0.5,
+    };
+    (0..n_labels)
+        .map(|class| {
+            let number = classes.iter().filter(|&&other| other == class).count();
+            (classes.len() as f64 / (n_labels * number) as f64).powf(power)
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -7,15 +7,9 @@ use burn::tensor::Device;
 use cai_data::hash;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::TextBatch;
-use crate::calibrate::{argmax, probabilities};
-use crate::checkpoint::{Checkpoint, FILES};
+use crate::calibrate::argmax;
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::model::Encoder;
-use crate::tokenizer::Encoded;
-
-/// Texts per batch. Fixed: with other sizes, matrix products differ in the last digits.
-const BATCH_SIZE: usize = 64;
 
 /// What the classifier says about a text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +40,7 @@ impl SafetyClassifier {
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
         let checkpoint = Checkpoint::load(dir, device)?;
         let mut hashes = String::new();
-        for file in FILES {
+        for file in checkpoint.config.files() {
             hashes += &hash::file(&dir.join(file))?;
         }
         let config = &checkpoint.config;
@@ -64,9 +58,11 @@ impl SafetyClassifier {
     /// # Errors
     /// When the tokenizer or the device fails.
     pub fn predict(&self, texts: &[&str]) -> Result<Vec<Prediction>> {
-        let encoded = self.encode(texts)?;
-        let rows = self.probabilities(&encoded)?;
-        Ok(rows.iter().zip(&encoded).map(|(row, text)| self.prediction(row, text)).collect())
+        let Checkpoint { models, calibration, .. } = &self.checkpoint;
+        let scores = models.scores(texts)?;
+        let rows = calibration.probabilities(&scores.members);
+        let prediction = |(row, truncated): (&Vec<f64>, &bool)| self.prediction(row, *truncated);
+        Ok(rows.iter().zip(&scores.truncated).map(prediction).collect())
     }
 
     /// The labels, in the order of the head's outputs.
@@ -88,49 +84,27 @@ impl SafetyClassifier {
         self.safe
     }
 
-    pub(crate) fn encode(&self, texts: &[&str]) -> Result<Vec<Encoded>> {
-        texts.iter().map(|text| self.checkpoint.tokenizer.encode(text)).collect()
-    }
-
     /// Calibrated class probabilities of each text, in the order of the labels.
-    pub(crate) fn probabilities(&self, texts: &[Encoded]) -> Result<Vec<Vec<f64>>> {
-        let rows: Vec<&[u32]> = texts.iter().map(|text| text.ids.as_slice()).collect();
-        let Checkpoint { encoder, tokenizer, calibration, .. } = &self.checkpoint;
-        let logits = logits(encoder, &rows, tokenizer.pad())?;
-        Ok(logits.iter().map(|row| probabilities(row, calibration.temperature)).collect())
+    ///
+    /// # Errors
+    /// When the tokenizer or the device fails.
+    pub fn probabilities(&self, texts: &[&str]) -> Result<Vec<Vec<f64>>> {
+        let Checkpoint { models, calibration, .. } = &self.checkpoint;
+        Ok(calibration.probabilities(&models.scores(texts)?.members))
     }
 
-    fn prediction(&self, row: &[f64], text: &Encoded) -> Prediction {
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    fn prediction(&self, row: &[f64], truncated: bool) -> Prediction {
         let labels = self.labels();
         Prediction {
             label: labels[argmax(row)].clone(),
             probabilities: labels.iter().cloned().zip(row.iter().copied()).collect(),
             // The sum keeps small probabilities that 1 − P(safe) would round away.
             harm: (0..row.len()).filter(|&i| i != self.safe).map(|i| row[i]).sum(),
-            truncated: text.truncated,
+            truncated,
         }
     }
-}
-
-/// Class scores of each row of token ids, in order. Rows of similar length share a batch.
-///
-/// # Errors
-/// When the scores cannot be read from the device.
-pub(crate) fn logits(encoder: &Encoder, rows: &[&[u32]], pad: u32) -> Result<Vec<Vec<f32>>> {
-    let device = encoder.device();
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&i| rows[i].len());
-    let mut logits = vec![Vec::new(); rows.len()];
-    for block in order.chunks(BATCH_SIZE) {
-        let block_rows: Vec<&[u32]> = block.iter().map(|&i| rows[i]).collect();
-        let scores = encoder.forward(&TextBatch::new(&block_rows, pad, &device), None);
-        let [_, n_labels] = scores.dims();
-        let scores: Vec<f32> = scores
-            .try_into_vec_as()
-            .map_err(|error| Error::Device { what: "class scores", problem: error.to_string() })?;
-        for (&i, row) in block.iter().zip(scores.chunks(n_labels)) {
-            logits[i] = row.to_vec();
-        }
-    }
-    Ok(logits)
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use cai_data::atomic;
-use cai_train::LogEntry;
+use cai_train::{LogEntry, TrainReport};
 use serde::{Deserialize, Serialize};
 
 use crate::calibrate::Calibration;
@@ -18,8 +18,23 @@ use crate::metrics::Evaluation;
 pub struct Report {
     /// What became of every record.
     pub data: Counts,
-    /// Tokens of the tokenizer.
-    pub vocab_size: usize,
+    /// Tokens of the tokenizer; none without an encoder.
+    pub vocab_size: Option<usize>,
+    /// N-grams of the linear path; none without one.
+    pub ngrams: Option<usize>,
+    /// How the encoder was trained (the last one, of several); none without one.
+    pub encoder: Option<EncoderTraining>,
+    /// Held-out accuracy of each model alone.
+    pub members: BTreeMap<String, f64>,
+    /// How the models are weighed and calibrated, fitted to the held-out texts.
+    pub calibration: Calibration,
+    /// Measures on the held-out texts, with calibrated probabilities.
+    pub held_out: Evaluation,
+}
+
+/// How an encoder was trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EncoderTraining {
     /// Number of weights.
     pub parameters: usize,
     /// Optimiser steps.
@@ -27,13 +42,16 @@ pub struct Report {
     /// Tokens seen in training, padding not counted.
     pub tokens: u64,
     /// Last value of every training metric.
-    pub training: BTreeMap<String, f64>,
+    pub metrics: BTreeMap<String, f64>,
     /// Training metrics over time.
     pub log_history: Vec<LogEntry>,
-    /// The temperature, fitted to the held-out texts.
-    pub calibration: Calibration,
-    /// Measures on the held-out texts, with calibrated probabilities.
-    pub held_out: Evaluation,
+}
+
+impl From<TrainReport> for EncoderTraining {
+    fn from(report: TrainReport) -> Self {
+        let TrainReport { trainable_parameters: parameters, steps, tokens, metrics, .. } = report;
+        Self { parameters, steps, tokens, metrics, log_history: report.log_history }
+    }
 }
 
 impl Report {
@@ -56,26 +74,55 @@ impl Report {
         for (reason, number) in &data.left_out {
             line(&mut page, format_args!("- left out: {number} ({reason})"));
         }
-        let Calibration { temperature, nll_before, nll_after, ece_before, ece_after, .. } =
-            self.calibration;
         page.push_str("\n## Held-out texts\n\n");
         page.push_str(&evaluation_markdown(&self.held_out));
+        let Calibration { map, before, after, .. } = &self.calibration;
         line(
             &mut page,
             format_args!(
-                "\nCalibration: temperature {temperature:.3}; negative log-likelihood \
-                 {nll_before:.4} → {nll_after:.4}, calibration error {ece_before:.4} → \
-                 {ece_after:.4}."
+                "\nCalibration ({}): negative log-likelihood {:.4} → {:.4}, calibration error \
+                 {:.4} → {:.4}, largest of a bin {:.4} → {:.4}, Brier score {:.4} → {:.4}.",
+                map.describe(),
+                before.nll,
+                after.nll,
+                before.ece,
+                after.ece,
+                before.mce,
+                after.mce,
+                before.brier,
+                after.brier
             ),
         );
+        for ((name, accuracy), weight) in self.members.iter().zip(self.weights()) {
+            line(
+                &mut page,
+                format_args!("- {name} alone: accuracy {accuracy:.4}, weight {weight:.3}"),
+            );
+        }
         page
     }
 
+    /// The weights in the order of `members`' names: encoders before the linear path.
+    fn weights(&self) -> Vec<f64> {
+        let mut weights = self.calibration.weights.clone();
+        if self.ngrams.is_some() && !weights.is_empty() {
+            weights.rotate_left(1);
+        }
+        weights
+    }
+
     fn sizes(&self, train: usize, held_out: usize) -> String {
+        let encoder = self.encoder.as_ref().map(|encoder| {
+            let vocabulary = self.vocab_size.unwrap_or_default();
+            let EncoderTraining { parameters, steps, .. } = encoder;
+            format!("{parameters} weights, {vocabulary} tokens in the vocabulary, {steps} steps")
+        });
+        let linear = self.ngrams.map(|ngrams| format!("{ngrams} n-grams"));
+        let models: Vec<String> = encoder.into_iter().chain(linear).collect();
         format!(
-            "{} weights, {} tokens in the vocabulary, {} steps.\n\n\
-             - records: {}\n- trained on: {train}\n- held out: {held_out}",
-            self.parameters, self.vocab_size, self.steps, self.data.total
+            "{}.\n\n- records: {}\n- trained on: {train}\n- held out: {held_out}",
+            models.join("; "),
+            self.data.total
         )
     }
 }

@@ -69,7 +69,7 @@ fn it_learns_calibrates_and_answers_the_same_after_loading() {
     assert!(report.held_out.accuracy > 0.95, "{}", report.markdown());
     assert!(report.held_out.roc_auc.unwrap() > 0.95);
     assert!(report.held_out.groups.is_some());
-    assert!(report.calibration.nll_after <= report.calibration.nll_before);
+    assert!(report.calibration.after.nll <= report.calibration.before.nll);
     assert!(report.markdown().contains("| self_harm |"));
 
     let classifier = SafetyClassifier::load(dir.path(), &Device::flex()).unwrap();

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Result;
-use cai_data::constitution::Constitution;
+use cai_data::constitution::{Constitution, Principle};
 use clap::{Args, Subcommand};
 
 /// Check a constitution.
@@ -13,9 +13,9 @@ pub struct ConstitutionArgs {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Validate a file and count its principles.
+    /// Validate a file, with those that it extends, and count its principles.
     Check {
-        /// The file.
+        /// This project's YAML, the paper's JSON, or llm-swarm's.
         file: PathBuf,
     },
 }
@@ -23,14 +23,24 @@ enum Action {
 /// Runs the command.
 pub fn run(args: ConstitutionArgs) -> Result<()> {
     let Action::Check { file } = args.action;
-    let constitution = Constitution::read(&file)?;
-    let mut categories: BTreeMap<String, usize> = BTreeMap::new();
-    for principle in &constitution.principles {
-        let category = serde_json::to_value(principle.category)?;
-        *categories.entry(category.as_str().unwrap_or_default().into()).or_default() += 1;
+    let Constitution { name, language, principles, few_shot } = Constitution::read(&file)?;
+    let mut categories: BTreeMap<&str, usize> = BTreeMap::new();
+    for principle in &principles {
+        *categories.entry(principle.category.name()).or_default() += 1;
     }
     let counts: Vec<String> = categories.iter().map(|(name, n)| format!("{n} {name}")).collect();
-    let total = constitution.principles.len();
-    println!("{}: {total} principles ({})", constitution.name, counts.join(", "));
+    let serving = |serves: fn(&Principle) -> bool| principles.iter().filter(|p| serves(p)).count();
+    println!(
+        "{name} ({language}): {} principles ({}); {} for critique and revision, {} for comparison; \
+         {} few-shot examples",
+        principles.len(),
+        counts.join(", "),
+        serving(Principle::criticises),
+        serving(Principle::compares),
+        few_shot.len(),
+    );
+    for other in &Constitution::files(&file)?[1..] {
+        println!("extends {}", other.display());
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use cai_data::{dataset, seed::Seed};
 use clap::Args;
 
-use super::{ConfigArgs, ModelArgs, create_dir};
+use super::{ConfigArgs, ModelArgs, create_dir, show_batch};
 
 /// Optimise a policy on preference pairs, with the `dpo` section of the config. With --adapter, the
 /// policy starts from that adapter, and a frozen copy of it is the reference.
@@ -18,21 +18,30 @@ pub struct DpoArgs {
     #[arg(long)]
     data: PathBuf,
     /// Folder to write: adapter, report, checkpoints.
+    #[arg(long, required_unless_present = "show_batch")]
+    out: Option<PathBuf>,
+    /// Print the pairs of the first step, trained tokens marked, and train nothing.
     #[arg(long)]
-    out: PathBuf,
+    show_batch: bool,
 }
 
 /// Runs the command.
 pub fn run(args: DpoArgs) -> Result<()> {
     let config = args.config.read()?;
     let read = dataset::read_pairs(&args.data, &dataset::Policy::default())?;
+    if args.show_batch {
+        let tokenizer = args.model.tokenizer()?;
+        let prepared = dpo_trainer::prepare(&tokenizer, &read.pairs, &config.dpo.dpo)?;
+        return show_batch::dpo(&tokenizer, &prepared, &config.dpo.dpo);
+    }
+    let Some(out) = args.out else { return Ok(()) };
     let model = args.model.load()?;
     let model = match args.model.adapter {
         Some(_) => model,
         None => model.add_adapter(&config.sft.lora, Seed(config.seed).derive("adapter"))?,
     };
-    create_dir(&args.out)?;
-    let (_, report) = dpo_trainer::run(model, &read.pairs, &config.dpo.dpo, &args.out, "dpo")?;
+    create_dir(&out)?;
+    let (_, report) = dpo_trainer::run(model, &read.pairs, &config.dpo.dpo, &out, "dpo")?;
     let value = |value: Option<f64>| value.map_or("none".into(), |v| format!("{v:.4}"));
     println!(
         "{} records, {} left out while reading {:?}, {} trained, {} held out, left out {:?}; first \
@@ -47,7 +56,7 @@ pub fn run(args: DpoArgs) -> Result<()> {
         value(report.eval.loss_start),
         value(report.eval.loss_end),
         value(report.eval.accuracy_end),
-        args.out.join("adapter").display()
+        out.join("adapter").display()
     );
     Ok(())
 }

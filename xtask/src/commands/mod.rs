@@ -6,18 +6,23 @@ pub mod critique;
 pub mod doctor;
 pub mod dpo;
 pub mod evaluate;
+pub mod feedback;
 pub mod generate;
+pub mod judge;
 pub mod merge;
 pub mod pipeline;
 pub mod pretrain;
+pub mod random_model;
 pub mod score;
 pub mod sft;
+mod show_batch;
+pub mod study;
 pub mod test;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cai_model::{device, model::LanguageModel};
+use cai_model::{device, model::LanguageModel, quantize::Bits, tokenizer::ChatTokenizer};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{config::Config, input};
@@ -51,20 +56,28 @@ pub enum Command {
     Sft(sft::SftArgs),
     /// Let a model answer prompts, criticise and revise its answers.
     Critique(critique::CritiqueArgs),
+    /// Let a feedback model compare samples of a policy, or measure one.
+    Feedback(feedback::FeedbackArgs),
     /// Optimise a policy on preference pairs.
     Dpo(dpo::DpoArgs),
     /// Compare models side by side.
     Evaluate(evaluate::EvaluateArgs),
+    /// Judge any answers, without a model.
+    Judge(judge::JudgeArgs),
     /// Answer prompts.
     Generate(generate::GenerateArgs),
     /// Log-probabilities of completions.
     Score(score::ScoreArgs),
     /// Merge an adapter into its base model.
     Merge(merge::MergeArgs),
+    /// Write a model folder of random weights, of any size: for benches and tests of memory.
+    RandomModel(random_model::RandomModelArgs),
     /// Check config, files, devices, disk and memory before anything is trained.
     Doctor(doctor::DoctorArgs),
     /// Check a constitution.
     Constitution(constitution::ConstitutionArgs),
+    /// Repeat the paper's comparisons over several seeds.
+    Study(study::StudyArgs),
     /// Run the tests.
     Test(test::TestArgs),
 }
@@ -99,14 +112,23 @@ pub struct ModelArgs {
     /// cpu, cuda[:n], vulkan[:n], wgpu[:n].
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Hold the base in this many bits per weight: 8 or 4 (CPU).
+    #[arg(long, value_name = "BITS")]
+    pub quantize: Option<Bits>,
 }
 
 impl ModelArgs {
+    /// The tokenizer alone.
+    pub fn tokenizer(&self) -> Result<ChatTokenizer> {
+        Ok(ChatTokenizer::from_dir(&input::model(&self.model)?.path)?)
+    }
+
     /// Loads it.
     pub fn load(&self) -> Result<LanguageModel> {
         let device = device::parse(&self.device)?;
         let base = input::model(&self.model)?;
-        Ok(LanguageModel::load(&base.path, self.adapter.as_deref(), &device)?)
+        let adapter = self.adapter.as_deref();
+        Ok(LanguageModel::load_quantized(&base.path, adapter, self.quantize, &device)?)
     }
 }
 

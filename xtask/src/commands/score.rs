@@ -2,7 +2,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use cai_data::{jsonl, record::Message};
-use cai_model::{model::LanguageModel, score::score, tokenizer::Example};
+use cai_model::{
+    model::LanguageModel,
+    score::{CompletionScore, LogprobChange, score},
+    tokenizer::Example,
+};
 use cai_train::{Progress, Verbosity};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -24,6 +28,9 @@ pub struct ScoreArgs {
     /// Write each token's log-probability too.
     #[arg(long)]
     tokens: bool,
+    /// With --quantize: score with the base as it is stored too, and print what changes.
+    #[arg(long, requires = "quantize")]
+    compare: bool,
     /// Completions scored together.
     #[arg(long, default_value_t = 16)]
     batch_size: usize,
@@ -63,11 +70,31 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         .enumerate()
         .map(|(i, line)| example(&model, line).with_context(|| place(i)))
         .collect::<Result<Vec<_>>>()?;
-    let mut progress = Progress::new("score", examples.len() as u64, Verbosity::Auto);
-    let mut on_done = |n: usize| progress.advance(n as u64);
-    let scores = score(&model, &examples, args.batch_size, &mut on_done)
-        .with_context(|| args.input.display().to_string())?;
-    progress.finish("");
+    let run = |model: &LanguageModel| -> Result<Vec<CompletionScore>> {
+        let mut progress = Progress::new("score", examples.len() as u64, Verbosity::Auto);
+        let mut on_done = |n: usize| progress.advance(n as u64);
+        let scores = score(model, &examples, args.batch_size, &mut on_done)
+            .with_context(|| args.input.display().to_string())?;
+        progress.finish("");
+        Ok(scores)
+    };
+    let scores = run(&model)?;
+    if args.compare {
+        let per_weight = model.gemma.bytes_per_weight();
+        drop(model);
+        let stored = ModelArgs { quantize: None, ..args.model.clone() }.load()?;
+        let change = LogprobChange::new(&run(&stored)?, &scores);
+        println!(
+            "{per_weight:.4} bytes per weight, stored {:.4}; mean log-probability of {} tokens {:.5}, \
+             stored {:.5}; absolute change {:.5} on average, {:.4} at most",
+            stored.gemma.bytes_per_weight(),
+            change.tokens,
+            change.after,
+            change.before,
+            change.mean_absolute,
+            change.largest
+        );
+    }
     let records = scores.into_iter().map(|score| Scored {
         logprob: score.logprob,
         tokens: score.tokens,

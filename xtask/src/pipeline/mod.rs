@@ -4,6 +4,7 @@ mod data;
 mod manifest;
 mod run;
 mod stages;
+mod variants;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use run::{Options, run};
 pub use stages::outcome;
+pub use variants::Finished;
 
 /// The stages, in the order in which they run.
 #[derive(

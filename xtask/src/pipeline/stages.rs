@@ -13,14 +13,17 @@ use cai_data::{
 use cai_model::model::LanguageModel;
 use cai_train::LogEntry;
 use critique_revision::{
-    CRITIQUES, CritiquePrompt, CritiqueRecord, FEEDBACK_PAIRS, REVISION_PAIRS, sl_cai_conversations,
+    CRITIQUES, ChatModel, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport,
+    FEEDBACK_PAIRS, Models, REVISION_PAIRS, sl_cai_conversations,
 };
-use evaluator::{Judge, ModelSpec, WorldJudge};
+use evaluator::{Evaluation, Judge, ModelSpec, WorldJudge};
 use safety_classifier::SafetyClassifier;
 use serde_json::{Value, json};
 
 use super::{Stage, data};
 use crate::config::{Config, DataConfig, PairSource, Start};
+use crate::input;
+use crate::models::{self, Choice};
 
 /// A run under way.
 pub struct Run<'a> {
@@ -35,7 +38,7 @@ pub struct Run<'a> {
 }
 
 /// Name of a stage's adapter folder.
-const ADAPTER: &str = "adapter";
+pub const ADAPTER: &str = "adapter";
 /// Conversations that SL-CAI is trained on.
 const CONVERSATIONS: &str = "conversations.jsonl";
 
@@ -82,9 +85,9 @@ impl Run<'_> {
             Stage::Data => json!([c.data, c.seed]),
             Stage::Classifier => json!(c.classifier),
             Stage::Sft => json!([c.sft, c.seed]),
-            Stage::Critique => json!(c.critique),
-            Stage::SlCai => json!([c.sl_cai, c.critique.helpful_share, c.seed]),
-            Stage::Feedback => json!(c.feedback),
+            Stage::Critique => json!([c.critique, c.models.author, c.models.critic, c.server]),
+            Stage::SlCai => json!([c.sl_cai, c.seed]),
+            Stage::Feedback => json!([c.feedback, c.models.policy, c.models.judge, c.server]),
             Stage::Dpo => json!([c.dpo, c.sft.lora, c.seed]),
             Stage::Evaluate => json!(c.evaluation),
         };
@@ -104,8 +107,10 @@ impl Run<'_> {
             Stage::Classifier => paths.push(data("labelled.jsonl")),
             Stage::Sft => paths.push(data("helpful.jsonl")),
             Stage::Critique => {
-                paths.extend([data("red_team.jsonl"), self.config.constitution.clone()]);
-                paths.extend(self.adapter_files(Start::Sft));
+                paths.push(data("red_team.jsonl"));
+                paths.extend(Constitution::files(&self.config.constitution)?);
+                paths.extend(self.chat_files(&self.config.models.author)?);
+                paths.extend(self.chat_files(&self.config.models.critic)?);
                 paths.extend(self.classifier_files());
             }
             Stage::SlCai => {
@@ -114,9 +119,9 @@ impl Run<'_> {
             }
             Stage::Feedback => {
                 paths.extend([data("red_team.jsonl"), data("harmless.jsonl")]);
-                paths.push(self.config.constitution.clone());
-                paths.extend(self.adapter_files(Start::Sft));
-                paths.extend(self.adapter_files(Start::SlCai));
+                paths.extend(Constitution::files(&self.config.constitution)?);
+                paths.extend(self.chat_files(&self.config.models.policy)?);
+                paths.extend(self.chat_files(&self.config.models.judge)?);
             }
             Stage::Dpo => {
                 paths.extend(self.config.dpo.pairs.iter().map(|&source| self.pair_file(source)));
@@ -140,6 +145,30 @@ impl Run<'_> {
         self.adapter(start).iter().flat_map(|dir| adapter_files(dir)).collect()
     }
 
+    /// The files of a model of critique or feedback; a server has none.
+    fn chat_files(&self, name: &str) -> Result<Vec<PathBuf>> {
+        Ok(match Choice::parse(name)? {
+            Choice::Stage(start) => self.adapter_files(start),
+            Choice::Local(model, adapter) => {
+                let mut files = model_files(&input::model(&model)?.path)?;
+                files.extend(adapter.iter().flat_map(|dir| adapter_files(dir)));
+                files
+            }
+            Choice::Server(..) => Vec::new(),
+        })
+    }
+
+    /// A model of critique or feedback.
+    fn chat(&self, name: &str) -> Result<Box<dyn ChatModel>> {
+        match Choice::parse(name)? {
+            Choice::Stage(start) => Ok(Box::new(self.load(start)?)),
+            Choice::Local(model, adapter) => {
+                models::local(&model, adapter.as_deref(), &self.device)
+            }
+            Choice::Server(url, model) => models::remote(&url, &model, &self.config.server),
+        }
+    }
+
     fn classifier_files(&self) -> Vec<PathBuf> {
         let names = ["config.json", "model.safetensors", "tokenizer.json", "calibration.json"];
         names.map(|name| self.folder(Stage::Classifier).join(name)).to_vec()
@@ -154,7 +183,7 @@ impl Run<'_> {
     }
 
     /// The models that are compared: the base and one for each stage that trains.
-    fn models(&self) -> Vec<ModelSpec> {
+    pub fn models(&self) -> Vec<ModelSpec> {
         let trained = [Stage::Sft, Stage::SlCai, Stage::Dpo];
         let spec =
             |name: &str, adapter| ModelSpec { name: name.into(), dir: self.base.clone(), adapter };
@@ -256,11 +285,11 @@ fn sl_cai(run: &Run) -> Result<String> {
     let records: Vec<CritiqueRecord> = jsonl::read(&run.folder(Stage::Critique).join(CRITIQUES))?;
     let helpful: Vec<Conversation> =
         jsonl::read(&run.folder(Stage::Data).join("sl_cai_helpful.jsonl"))?;
-    let share = run.config.critique.helpful_share;
-    let seed = run.config.data_seed().derive("sl_cai");
-    let set = sl_cai_conversations(&records, &helpful, share, seed)?;
-    jsonl::write(&run.partial(Stage::SlCai).join(CONVERSATIONS), &set.conversations)?;
     let config = &run.config.sl_cai;
+    let seed = run.config.data_seed().derive("sl_cai");
+    let set =
+        sl_cai_conversations(&records, &helpful, config.helpful_share, config.revisions, seed)?;
+    jsonl::write(&run.partial(Stage::SlCai).join(CONVERSATIONS), &set.conversations)?;
     let summary = fine_tune(run, Stage::SlCai, config.start, &set.conversations, &config.sft)?;
     Ok(format!("{} revisions and {} helpful replies; {summary}", set.revisions, set.helpful))
 }
@@ -289,18 +318,10 @@ fn fine_tune(
 }
 
 fn critique(run: &Run) -> Result<String> {
-    let model = run.load(Start::Sft)?;
     let prompts: Vec<CritiquePrompt> =
         jsonl::read(&run.folder(Stage::Data).join("red_team.jsonl"))?;
-    let classifier = run.classifier()?;
-    let report = critique_revision::run(
-        &model,
-        &run.constitution()?,
-        classifier.as_ref(),
-        &prompts,
-        &run.config.critique,
-        &run.partial(Stage::Critique),
-    )?;
+    let (settings, dir) = (&run.config.critique, run.partial(Stage::Critique));
+    let report = critique_of(run, settings, &run.constitution()?, &prompts, &dir)?;
     let harm: Vec<String> = report
         .rounds
         .iter()
@@ -309,17 +330,38 @@ fn critique(run: &Run) -> Result<String> {
     Ok(format!("{} prompts, mean harm by round {}", report.n, harm.join(" → ")))
 }
 
+/// Critique and revision of `prompts` by the run's models, into `dir`.
+///
+/// # Errors
+///
+/// Those of the stage.
+pub fn critique_of(
+    run: &Run,
+    settings: &CritiqueConfig,
+    constitution: &Constitution,
+    prompts: &[CritiquePrompt],
+    dir: &Path,
+) -> Result<CritiqueReport> {
+    let names = &run.config.models;
+    let author = run.chat(&names.author)?;
+    let other = (names.critic != names.author).then(|| run.chat(&names.critic)).transpose()?;
+    let models = Models { author: &*author, critic: other.as_deref().unwrap_or(&*author) };
+    let classifier = run.classifier()?;
+    let classifier = classifier.as_ref();
+    Ok(critique_revision::run(models, constitution, classifier, prompts, settings, dir)?)
+}
+
 fn feedback(run: &Run) -> Result<String> {
-    let judge = run.load(Start::Sft)?;
-    let policy = run.load(Start::SlCai)?;
+    let judge = run.chat(&run.config.models.judge)?;
+    let policy = run.chat(&run.config.models.policy)?;
     let mut prompts: Vec<CritiquePrompt> = Vec::new();
     for name in ["red_team.jsonl", "harmless.jsonl"] {
         prompts.extend(jsonl::read::<CritiquePrompt>(&run.folder(Stage::Data).join(name))?);
     }
     let dir = run.partial(Stage::Feedback);
     critique_revision::run_feedback(
-        &policy,
-        &judge,
+        &*policy,
+        &*judge,
         &run.constitution()?,
         &prompts,
         &run.config.feedback,
@@ -358,6 +400,16 @@ fn dpo(run: &Run) -> Result<String> {
 }
 
 fn evaluate(run: &Run) -> Result<String> {
+    let results = evaluation_of(run, &run.models(), &run.partial(Stage::Evaluate))?.results;
+    Ok(format!("{} models, {} prompts", results.models.len(), results.prompts.total))
+}
+
+/// `models` side by side on the run's evaluation prompts, into `dir`.
+///
+/// # Errors
+///
+/// Those of the stage.
+pub fn evaluation_of(run: &Run, models: &[ModelSpec], dir: &Path) -> Result<Evaluation> {
     let Some(classifier) = run.classifier()? else {
         bail!(
             "evaluation scores harm with the classifier, which skip leaves out; skip evaluate too"
@@ -377,15 +429,15 @@ fn evaluate(run: &Run) -> Result<String> {
     };
     let (evaluation, _) = evaluator::run(
         &prompts,
-        &run.models(),
+        models,
         training.as_deref(),
         &classifier,
         judge,
         &run.config.evaluation,
         &run.device,
-        &run.partial(Stage::Evaluate),
+        dir,
     )?;
-    Ok(format!("{} models, {} prompts", evaluation.results.models.len(), prompts.len()))
+    Ok(evaluation)
 }
 
 /// Training and held-out loss as `loss.svg`.

@@ -6,3 +6,4 @@ mod common;
 mod leakage;
 mod pipeline;
 mod score;
+mod show_batch;

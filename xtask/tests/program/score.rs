@@ -53,6 +53,17 @@ fn each_line_gets_its_score() {
     assert!(difference.abs() < 1e-3, "a batch changes the score by {difference}");
 }
 
+#[test]
+fn a_quantised_base_is_compared_with_the_stored_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.jsonl"), dir.path().join("out.jsonl"));
+    write(&input, &[json!({"prompt": "The quick brown fox", "completion": " jumps"})]);
+    let mut command = xtask(["score", "--model", MODEL, "--quantize", "8", "--compare"]);
+    let printed = done(command.arg("--input").arg(&input).arg("--output").arg(&output));
+    assert!(printed.contains("1.0625 bytes per weight, stored 4.0000"), "{printed}");
+    assert!(read(&output)[0]["logprob"].as_f64().unwrap() < 0.0);
+}
+
 /// Answers of a model to a few prompts, as text.
 fn answers(command: &mut Command) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
@@ -83,6 +94,13 @@ fn a_merged_model_answers_as_its_adapter_does() {
     let mut merge = xtask(["merge", "--model", MODEL, "--dtype", "f32"]);
     let stdout = done(merge.arg("--adapter").arg(&folder).arg("--out").arg(&merged));
     assert!(stdout.contains("largest weight change"), "{stdout}");
+    let report = fs::read_to_string(merged.join("merge_report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let number = |path: &str| report.pointer(path).unwrap().as_f64().unwrap();
+    assert!(number("/weight_change/largest") > number("/weight_change/mean"), "{report}");
+    assert!(number("/weight_change/mean") > 0.0, "{report}");
+    assert!(number("/largest_logit_change") < 1e-3, "{report}");
+    assert_eq!(number("/largest_logit_change_as_written"), number("/largest_logit_change"));
 
     let with_adapter = {
         let mut command = xtask(["generate", "--model", MODEL, "--greedy"]);

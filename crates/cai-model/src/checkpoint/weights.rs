@@ -6,13 +6,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use half::{bf16, f16};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
+use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    quantize::{Bits, QuantMatrix},
+};
+
+/// Values that one thread converts at a time.
+const CHUNK: usize = 1 << 16;
 
 /// The tensors of one or several safetensors files, read one at a time.
 pub struct WeightFiles {
@@ -28,7 +35,8 @@ impl WeightFiles {
     ///
     /// # Errors
     ///
-    /// When neither is there, when a file is damaged, or when an index names a file outside `dir`.
+    /// When neither is there, when a file is damaged, when an index names a file outside `dir`, or
+    /// when index and shards do not hold the same tensors.
     pub fn open(dir: &Path) -> Result<Self> {
         let index = dir.join("model.safetensors.index.json");
         let single = dir.join("model.safetensors");
@@ -40,9 +48,20 @@ impl WeightFiles {
                           a model folder needs one of them";
             return Err(Error::Weights { path: dir.into(), reason: reason.into() });
         }
+        let weight_map = weight_map(&index)?;
         let mut all = Self::empty();
-        for shard in shards(&index)? {
+        for shard in weight_map.values().collect::<BTreeSet<_>>() {
             all.add(&dir.join(shard))?;
+        }
+        for (name, shard) in &weight_map {
+            let found = all.index.get(name).is_some_and(|&i| all.files[i].0.ends_with(shard));
+            if !found {
+                let reason = format!(
+                    "it says that '{name}' is in {shard}, which does not hold it; \
+                     copy or download the folder again"
+                );
+                return Err(Error::Weights { path: index, reason });
+            }
         }
         Ok(all)
     }
@@ -101,7 +120,8 @@ impl WeightFiles {
         self.index.keys().filter(|name| !self.used.contains(*name)).map(String::as_str).collect()
     }
 
-    /// Reads the tensor `name` of exactly `shape` as `dtype` (f32 or bf16) onto `device`.
+    /// Reads the tensor `name` of exactly `shape` as `dtype` (f32 or bf16) onto `device`. On the CPU
+    /// the values are copied once, from the file's pages into the tensor.
     ///
     /// # Errors
     ///
@@ -113,6 +133,37 @@ impl WeightFiles {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor<D>> {
+        self.read(name, &shape, |view| {
+            let data = match dtype {
+                DType::BF16 => TensorData::new(values(view, bf16::from_f32)?, shape),
+                _ => TensorData::new(values(view, |v| v)?, shape),
+            };
+            Ok(Tensor::<D>::from_data(data, (device, dtype)))
+        })
+    }
+
+    /// Quantises the matrix `name` of exactly `size` row by row, straight from the file's pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`WeightFiles::tensor`].
+    pub fn quantized(&mut self, name: &str, size: [usize; 2], bits: Bits) -> Result<QuantMatrix> {
+        self.read(name, &size, |view| {
+            let width = size[1] * bytes_per_value(view.dtype())?;
+            let (bytes, dtype) = (view.data(), view.dtype());
+            QuantMatrix::quantize(bits, size, |i, row| {
+                convert(dtype, &bytes[i * width..(i + 1) * width], i * size[1], row, |v| v)
+            })
+        })
+    }
+
+    /// Hands the tensor `name` to `read`, whose errors get the file's and the tensor's name.
+    fn read<T>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        read: impl FnOnce(&TensorView) -> std::result::Result<T, String>,
+    ) -> Result<T> {
         let Some(&file) = self.index.get(name) else {
             let path = self.files.first().map(|(path, _)| path.clone()).unwrap_or_default();
             return Err(Error::Weights { path, reason: format!("tensor '{name}' is missing") });
@@ -130,113 +181,96 @@ impl WeightFiles {
                  config.json and the weights do not belong together"
             )));
         }
-        let values = floats(&view).map_err(|reason| fail(format!("tensor '{name}': {reason}")))?;
+        let value = read(&view).map_err(|reason| fail(format!("tensor '{name}': {reason}")))?;
+        release(map, view.data());
         self.used.insert(name.into());
-        Ok(Tensor::<D>::from_data(TensorData::new(values, shape), device).cast(dtype))
+        Ok(value)
     }
 }
 
-/// File names of an index, each a plain name inside the folder.
-fn shards(index: &Path) -> Result<BTreeSet<String>> {
+/// Lets the system drop the pages of a tensor that was read: it is not read again, and memory that
+/// only mirrors the file would be counted as this process's.
+fn release(map: &Mmap, read: &[u8]) {
+    let start = read.as_ptr() as usize - map.as_ptr() as usize;
+    // SAFETY: the map is read-only and of a file, so that dropped pages are read again when needed.
+    // A failure costs nothing but the pages.
+    let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, read.len()) };
+}
+
+/// Tensor names and the files that hold them, each a plain name inside the folder.
+fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
     let fail = |reason: String| Error::Config { path: index.into(), reason };
     let text = std::fs::read_to_string(index)
         .map_err(|source| Error::Io { path: index.into(), source })?;
     let value: Value = serde_json::from_str(&text).map_err(|e| fail(format!("not JSON: {e}")))?;
     let map = value["weight_map"].as_object().ok_or_else(|| fail("no weight_map".into()))?;
-    map.values()
-        .map(|file| match file.as_str() {
-            Some(f) if !f.contains(['/', '\\']) && f.ends_with(".safetensors") => Ok(f.to_string()),
+    if map.is_empty() {
+        return Err(fail("weight_map is empty".into()));
+    }
+    let plain = |f: &str| !f.contains(['/', '\\', ':', '\0']) && f.ends_with(".safetensors");
+    map.iter()
+        .map(|(name, file)| match file.as_str() {
+            Some(file) if plain(file) => Ok((name.clone(), file.to_string())),
             _ => Err(fail(format!("weight_map names {file}, not a file of this folder"))),
         })
         .collect()
 }
 
-/// A tensor's values as f32, all of them finite.
-fn floats(view: &TensorView) -> std::result::Result<Vec<f32>, String> {
-    let bytes = view.data();
-    let two = |f: fn([u8; 2]) -> f32| bytes.chunks_exact(2).map(move |b| f([b[0], b[1]])).collect();
-    let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => {
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        }
-        Dtype::BF16 => two(|b| bf16::from_le_bytes(b).to_f32()),
-        Dtype::F16 => two(|b| f16::from_le_bytes(b).to_f32()),
-        other => return Err(format!("type {other:?} is not supported; use f32, bf16 or f16")),
-    };
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(at) => Err(format!("value {at} is {}; the file is damaged", values[at])),
-        None => Ok(values),
+fn bytes_per_value(dtype: Dtype) -> std::result::Result<usize, String> {
+    match dtype {
+        Dtype::F32 => Ok(4),
+        Dtype::BF16 | Dtype::F16 => Ok(2),
+        other => Err(format!("type {other:?} is not supported; use f32, bf16 or f16")),
     }
 }
 
-/// Writes tensors (f32 or bf16) as one safetensors file, atomically.
-///
-/// # Errors
-///
-/// [`Error::Input`] for another type; I/O errors.
-pub fn write_safetensors(
-    path: &Path,
-    tensors: Vec<(String, TensorData)>,
-    metadata: HashMap<String, String>,
-) -> Result<()> {
-    let view =
-        |(name, data): &(String, TensorData)| -> Result<(String, Dtype, Vec<usize>, Vec<u8>)> {
-            let dtype = match data.dtype() {
-                DType::F32 => Dtype::F32,
-                DType::BF16 => Dtype::BF16,
-                other => return Err(Error::Input(format!("cannot write '{name}' as {other:?}"))),
-            };
-            Ok((name.clone(), dtype, data.shape().to_vec(), data.as_bytes().to_vec()))
-        };
-    let parts: Vec<_> = tensors.iter().map(view).collect::<Result<_>>()?;
-    let views: std::result::Result<Vec<_>, _> = parts
-        .iter()
-        .map(|(name, dtype, shape, bytes)| {
-            TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
-        })
-        .collect();
-    let fail = |e: safetensors::SafeTensorError| Error::Weights {
-        path: path.into(),
-        reason: e.to_string(),
+/// A tensor's values, all of them finite.
+fn values<T: Element>(
+    view: &TensorView,
+    make: impl Fn(f32) -> T + Sync,
+) -> std::result::Result<Vec<T>, String> {
+    let (dtype, size) = (view.dtype(), bytes_per_value(view.dtype())?);
+    let mut out = vec![make(0.0); view.data().len() / size];
+    out.par_chunks_mut(CHUNK)
+        .zip(view.data().par_chunks(CHUNK * size))
+        .enumerate()
+        .try_for_each(|(i, (out, bytes))| convert(dtype, bytes, i * CHUNK, out, &make))?;
+    Ok(out)
+}
+
+/// Converts as many little-endian values as `out` has. The first is number `start` of its tensor.
+fn convert<T>(
+    dtype: Dtype,
+    bytes: &[u8],
+    start: usize,
+    out: &mut [T],
+    make: impl Fn(f32) -> T,
+) -> std::result::Result<(), String> {
+    // One flag for all, so that the loop has no branch.
+    let mut finite = true;
+    let mut write = |out: &mut T, value: f32| {
+        finite &= value.is_finite();
+        *out = make(value);
     };
-    let mut bytes = safetensors::serialize(views.map_err(fail)?, Some(metadata)).map_err(fail)?;
-    sort_metadata(&mut bytes)
-        .map_err(|reason| Error::Weights { path: path.into(), reason: reason.into() })?;
-    Ok(cai_data::atomic::write(path, &bytes)?)
-}
-
-/// Puts the metadata's keys in order: the safetensors crate writes them in the random order of a
-/// hash map, and the same tensors are to give the same bytes.
-fn sort_metadata(file: &mut [u8]) -> std::result::Result<(), &'static str> {
-    let unknown = "the safetensors crate wrote a header of an unknown form";
-    let (length, rest) = file.split_first_chunk_mut::<8>().ok_or(unknown)?;
-    let length = u64::from_le_bytes(*length) as usize;
-    let header = rest.get_mut(..length).ok_or(unknown)?;
-    let mut value: Value = serde_json::from_slice(header).map_err(|_| unknown)?;
-    value["__metadata__"].as_object_mut().ok_or(unknown)?.sort_keys();
-    let text = serde_json::to_vec(&value).map_err(|_| unknown)?;
-    // Only the order changed: the text is as long as before, and blanks still fill up the rest.
-    header.get_mut(..text.len()).ok_or(unknown)?.copy_from_slice(&text);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_tensors_give_the_same_bytes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.safetensors");
-        let write = || {
-            let tensors = vec![("w".to_string(), TensorData::new(vec![1.0f32, 2.0], [1, 2]))];
-            let keys = ["format", "base", "c", "d", "e"].map(|key| (key.into(), "pt".into()));
-            write_safetensors(&path, tensors, HashMap::from(keys)).unwrap();
-            std::fs::read(&path).unwrap()
-        };
-        let first = write();
-        assert!((0..10).all(|_| write() == first));
-        let file = WeightFiles::open_file(&path).unwrap();
-        assert_eq!(file.metadata("format"), Some("pt"));
+    match dtype {
+        Dtype::F32 => {
+            let values = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+            out.iter_mut().zip(values).for_each(|(out, v)| write(out, v));
+        }
+        Dtype::BF16 => {
+            let values = bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32());
+            out.iter_mut().zip(values).for_each(|(out, v)| write(out, v));
+        }
+        _ => {
+            let values = bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32());
+            out.iter_mut().zip(values).for_each(|(out, v)| write(out, v));
+        }
+    }
+    match finite {
+        true => Ok(()),
+        false => Err(format!(
+            "one of the values {start} to {} is not finite; the file is damaged",
+            start + out.len() - 1
+        )),
     }
 }

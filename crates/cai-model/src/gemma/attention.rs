@@ -1,6 +1,8 @@
 use burn::{module::Module, tensor::Tensor};
 
-use super::{GemmaConfig, Linear, RmsNorm, TensorSource, Variant, cache::KvCache, rope::RopeTable};
+use super::{
+    GemmaConfig, Linear, Pass, RmsNorm, TensorSource, Variant, cache::KvCache, rope::RopeTable,
+};
 use crate::{
     Result,
     kernels::{self, Visibility},
@@ -82,6 +84,7 @@ impl Attention {
         x: Tensor<3>,
         context: &Context,
         cache: Option<(usize, &mut KvCache)>,
+        pass: &Pass,
     ) -> Tensor<3> {
         let [batch, tokens, hidden] = x.dims();
         let Shape { heads, kv_heads, head_dim, scale, softcap } = self.shape;
@@ -91,9 +94,9 @@ impl Attention {
             Some(norm) => norm.forward(y),
             None => y,
         };
-        let q = normed(split(self.q_proj.forward(x.clone()), heads), &self.q_norm);
-        let k = normed(split(self.k_proj.forward(x.clone()), kv_heads), &self.k_norm);
-        let v = split(self.v_proj.forward(x), kv_heads).swap_dims(1, 2);
+        let q = normed(split(self.q_proj.forward(x.clone(), pass), heads), &self.q_norm);
+        let k = normed(split(self.k_proj.forward(x.clone(), pass), kv_heads), &self.k_norm);
+        let v = split(self.v_proj.forward(x, pass), kv_heads).swap_dims(1, 2);
         let q = context.rope.apply(q.swap_dims(1, 2));
         let k = context.rope.apply(k.swap_dims(1, 2));
         let [k, v] = match cache {
@@ -102,6 +105,6 @@ impl Attention {
         };
         let out = kernels::attention(q, k, v, &context.visibility, scale, softcap);
         let out = out.swap_dims(1, 2).reshape([batch * tokens, heads * head_dim]);
-        self.o_proj.forward(out).reshape([batch, tokens, hidden])
+        self.o_proj.forward(out, pass).reshape([batch, tokens, hidden])
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Error, Result};
 
@@ -13,7 +13,7 @@ pub enum Variant {
     Gemma1,
     /// `model_type: gemma2` (2b, 9b, 27b).
     Gemma2,
-    /// `model_type: gemma3_text` (270m, 1b, and the text part of 4b and up).
+    /// `model_type: gemma3_text` (270m, 1b), and the text part of `gemma3` (4b and up).
     Gemma3,
 }
 
@@ -104,14 +104,22 @@ impl GemmaConfig {
     }
 
     /// Reads a config from its JSON value; the error says what is wrong with which key.
+    ///
+    /// Of a Gemma 3 that also sees images (`model_type: gemma3`) the text part is read, and `raw`
+    /// is that of a model of text alone.
     pub fn from_json(raw: Value) -> std::result::Result<Self, String> {
+        let raw = match raw["model_type"].as_str() {
+            Some("gemma3") => text_part(&raw)?,
+            _ => raw,
+        };
         let variant = match raw["model_type"].as_str() {
             Some("gemma") => Variant::Gemma1,
             Some("gemma2") => Variant::Gemma2,
             Some("gemma3_text") => Variant::Gemma3,
             other => {
                 return Err(format!(
-                    "model_type {} is not supported; supported are gemma, gemma2 and gemma3_text",
+                    "model_type {} is not supported; supported are gemma, gemma2, gemma3_text, and \
+                     the text part of gemma3",
                     other.map_or("is missing and".to_string(), |o| format!("'{o}'"))
                 ));
             }
@@ -159,6 +167,11 @@ impl GemmaConfig {
                 self.num_attention_heads, self.num_key_value_heads
             ));
         }
+        // Far above any Gemma; lists of layers are made before the first tensor is found missing.
+        if self.num_hidden_layers > 4096 {
+            let layers = self.num_hidden_layers;
+            return Err(format!("num_hidden_layers ({layers}) must be 4096 at most"));
+        }
         if !self.head_dim.is_multiple_of(2) {
             return Err(format!("head_dim ({}) must be even for RoPE", self.head_dim));
         }
@@ -182,6 +195,41 @@ impl GemmaConfig {
         let head = if self.tie_word_embeddings { 0 } else { embedding };
         embedding + head + self.num_hidden_layers * layer + self.hidden_size
     }
+}
+
+/// The config of the text part of a `gemma3`, whole in itself: with what its `text_config` leaves
+/// out because it is the default of transformers' `Gemma3TextConfig`, and with the outer keys that
+/// are about text.
+fn text_part(raw: &Value) -> std::result::Result<Value, String> {
+    let mut text = match &raw["text_config"] {
+        Value::Object(text) => text.clone(),
+        other => return Err(format!("text_config must be an object, found {other}")),
+    };
+    text.insert("model_type".into(), json!("gemma3_text"));
+    text.insert("architectures".into(), json!(["Gemma3ForCausalLM"]));
+    let outer = [
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "tie_word_embeddings",
+        "torch_dtype",
+        "dtype",
+    ];
+    let outer = outer.into_iter().filter_map(|key| Some((key, raw.get(key)?.clone())));
+    let defaults = [
+        ("vocab_size", 262_208),
+        ("hidden_size", 2304),
+        ("intermediate_size", 9216),
+        ("num_hidden_layers", 26),
+        ("num_attention_heads", 8),
+        ("num_key_value_heads", 4),
+        ("head_dim", 256),
+        ("max_position_embeddings", 131_072),
+    ];
+    for (key, value) in outer.chain(defaults.map(|(key, value)| (key, json!(value)))) {
+        text.entry(key).or_insert(value);
+    }
+    Ok(Value::Object(text))
 }
 
 /// Typed access to config.json, with errors that name the key.
@@ -299,8 +347,6 @@ fn rope(value: &Value, default_theta: f64) -> std::result::Result<RopeConfig, St
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn gemma_2b() -> Value {
@@ -323,6 +369,34 @@ mod tests {
             raw["hidden_act"] = json!(name);
             assert_eq!(GemmaConfig::from_json(raw).unwrap().activation, Activation::GeluTanh);
         }
+    }
+
+    /// config.json of google/gemma-3-4b-it, in the parts that matter here.
+    #[test]
+    fn the_text_part_of_a_gemma_3_that_sees_images() {
+        let raw = json!({
+            "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+            "eos_token_id": [1, 106], "torch_dtype": "bfloat16", "image_token_index": 262144,
+            "text_config": {
+                "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+                "num_hidden_layers": 34, "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+                "sliding_window": 1024,
+            },
+            "vision_config": {"hidden_size": 1152},
+        });
+        let config = GemmaConfig::from_json(raw).unwrap();
+        assert_eq!(config.num_parameters(), 3_880_263_168);
+        assert_eq!(config.rope, RopeConfig { theta: 1e6, factor: 8.0 });
+        assert_eq!(config.local_rope, RopeConfig { theta: 1e4, factor: 1.0 });
+        assert_eq!((config.num_key_value_heads, config.sliding_window), (4, 1024));
+        let full = config.layer_kinds.iter().filter(|&&kind| kind == LayerKind::Full).count();
+        assert_eq!((full, config.layer_kinds[5]), (5, LayerKind::Full));
+        assert_eq!(config.raw["torch_dtype"], json!("bfloat16"));
+        let again = GemmaConfig::from_json(config.raw.clone()).unwrap();
+        assert_eq!(again, config);
+
+        let error = GemmaConfig::from_json(json!({"model_type": "gemma3"})).unwrap_err();
+        assert!(error.contains("text_config"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 use burn::{module::Module, tensor::Tensor};
 
 use super::{
-    Attention, GemmaConfig, Mlp, RmsNorm, TensorSource, Variant, attention::Context, cache::KvCache,
+    Attention, GemmaConfig, Mlp, Pass, RmsNorm, TensorSource, Variant, attention::Context,
+    cache::KvCache,
 };
 use crate::Result;
 
@@ -57,23 +58,24 @@ impl DecoderLayer {
         x: Tensor<3>,
         context: &Context,
         cache: Option<(usize, &mut KvCache)>,
+        pass: &Pass,
     ) -> Tensor<3> {
         let attended =
-            self.self_attn.forward(self.input_layernorm.forward(x.clone()), context, cache);
+            self.self_attn.forward(self.input_layernorm.forward(x.clone()), context, cache, pass);
         match (&self.pre_feedforward_layernorm, &self.post_feedforward_layernorm) {
             (Some(before), Some(after)) => {
                 let x = x + self.post_attention_layernorm.forward(attended);
-                x.clone() + after.forward(self.feed_forward(before.forward(x)))
+                x.clone() + after.forward(self.feed_forward(before.forward(x), pass))
             }
             _ => {
                 let x = x + attended;
-                x.clone() + self.feed_forward(self.post_attention_layernorm.forward(x))
+                x.clone() + self.feed_forward(self.post_attention_layernorm.forward(x), pass)
             }
         }
     }
 
-    fn feed_forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn feed_forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
         let [batch, tokens, hidden] = x.dims();
-        self.mlp.forward(x.reshape([batch * tokens, hidden])).reshape([batch, tokens, hidden])
+        self.mlp.forward(x.reshape([batch * tokens, hidden]), pass).reshape([batch, tokens, hidden])
     }
 }

@@ -1,6 +1,6 @@
 use burn::{module::Module, tensor::Tensor};
 
-use super::{GemmaConfig, Linear, TensorSource};
+use super::{GemmaConfig, Linear, Pass, TensorSource};
 use crate::{Result, kernels};
 
 /// GeGLU: `down(gelu(gate(x)) · up(x))` (Shazeer, arXiv 2002.05202).
@@ -29,9 +29,9 @@ impl Mlp {
     }
 
     /// `[rows, hidden]` to `[rows, hidden]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate = self.gate_proj.forward(x.clone());
-        let up = self.up_proj.forward(x);
-        self.down_proj.forward(kernels::geglu(gate, up))
+    pub fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
+        let gate = self.gate_proj.forward(x.clone(), pass);
+        let up = self.up_proj.forward(x, pass);
+        self.down_proj.forward(kernels::geglu(gate, up), pass)
     }
 }

@@ -1,11 +1,11 @@
 use burn::{
-    module::{Module, Param},
+    module::Module,
     tensor::{DType, Device, Int, Tensor},
 };
 
 use super::{
-    DecoderLayer, GemmaConfig, LayerKind, Linear, RmsNorm, TensorSource, attention::Context,
-    cache::KvCache, param, rope::RopeTable,
+    DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, Replay, RmsNorm, TensorSource, Weight,
+    attention::Context, cache::KvCache, noise, rope::RopeTable,
 };
 use crate::{Result, batch::TokenBatch, kernels::Visibility};
 
@@ -13,7 +13,7 @@ use crate::{Result, batch::TokenBatch, kernels::Visibility};
 #[derive(Module, Debug)]
 pub struct Embedding {
     /// One row per token.
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight,
 }
 
 /// The decoder without its head.
@@ -48,7 +48,7 @@ impl Gemma {
     pub fn load(config: &GemmaConfig, source: &mut impl TensorSource) -> Result<Self> {
         let table = [config.vocab_size, config.hidden_size];
         let name = "model.embed_tokens.weight";
-        let embed_tokens = Embedding { weight: param(name, source.tensor(name, table)?) };
+        let embed_tokens = Embedding { weight: source.weight(name, table)? };
         let layer = |i| DecoderLayer::load(source, &format!("model.layers.{i}"), config);
         let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;
         let norm = RmsNorm::load(source, "model.norm", config.hidden_size, config.rms_norm_eps)?;
@@ -66,69 +66,122 @@ impl Gemma {
     }
 
     /// Final hidden states of a batch, `[batch, tokens, hidden]`; those at pads mean nothing.
-    pub fn hidden(&self, batch: &TokenBatch) -> Tensor<3> {
-        let visible = |window| Visibility::segments(&batch.segments, batch.width(), window);
-        let contexts = self.contexts(batch.positions(), visible, &batch.ids.device());
-        self.decode(batch.ids.clone(), &contexts, None)
+    pub fn hidden(&self, batch: &TokenBatch, pass: &Pass) -> Tensor<3> {
+        self.decode(batch.ids.clone(), &self.batch_contexts(batch), None, pass, &mut |_| {})
     }
 
-    /// Hidden states of the next tokens `[rows, tokens]`, which are appended to `cache`.
-    pub fn hidden_cached(&self, ids: Tensor<2, Int>, cache: &mut KvCache) -> Tensor<3> {
-        let [_, tokens] = ids.dims();
-        let (start, pads) = (cache.len, &cache.pads);
-        let slots = |&pad: &usize| {
-            (start..start + tokens).map(move |slot| slot.saturating_sub(pad)).collect()
-        };
-        let positions = pads.iter().map(slots).collect();
-        let visible = |window| Visibility::cached(pads, start, tokens, window);
-        let contexts = self.contexts(positions, visible, &ids.device());
-        let hidden = self.decode(ids, &contexts, Some(cache));
-        cache.len += tokens;
-        hidden
+    /// Final hidden states like [`Gemma::hidden`], untracked, and what is needed to run the layers
+    /// again in the backward pass.
+    pub fn hidden_with_replay(&self, batch: &TokenBatch, pass: &Pass) -> (Tensor<3>, Replay) {
+        let contexts = self.batch_contexts(batch);
+        let mut inputs = Vec::with_capacity(self.model.layers.len() + 1);
+        let mut keep = |x: &Tensor<3>| inputs.push(x.clone());
+        let hidden = self.valid().decode(batch.ids.clone(), &contexts, None, pass, &mut keep);
+        (hidden, Replay { gemma: self.clone(), contexts, inputs, pass: *pass })
+    }
+
+    fn batch_contexts(&self, batch: &TokenBatch) -> Kinds {
+        let visible = |window| Visibility::segments(&batch.segments, batch.width(), window);
+        self.contexts(batch.positions(), visible, &batch.ids.device())
+    }
+
+    /// Hidden states of the next tokens of some rows of `cache`, `[rows, tokens, hidden]`, which are
+    /// added to it.
+    ///
+    /// `ids` `[rows, tokens]`: the first `counts[i]` of a row are the next tokens of cache row
+    /// `rows[i]`; pads may stand behind them, whose hidden states mean nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Input`] when there is no such row, it is given twice, or it has no room for
+    /// so many tokens, pads included.
+    pub fn hidden_cached(
+        &self,
+        ids: Tensor<2, Int>,
+        rows: &[usize],
+        counts: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<Tensor<3>> {
+        let ([_, tokens], device) = (ids.dims(), ids.device());
+        let starts = cache.begin(rows, counts, tokens, &device)?;
+        let positions = starts.iter().map(|&start| (start..start + tokens).collect()).collect();
+        let visible = |window| Visibility::continued(&starts, tokens, window);
+        let contexts = self.contexts(positions, visible, &device);
+        let hidden = self.decode(ids, &contexts, Some(cache), &Pass::default(), &mut |_| {});
+        cache.end(rows, counts);
+        Ok(hidden)
     }
 
     /// Logits of hidden states `[rows, hidden]`: `[rows, vocabulary]`, soft-capped where the model
     /// does so.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let logits = hidden.matmul(self.head().transpose()).cast(DType::F32);
+        let logits = self.head().project(hidden).cast(DType::F32);
         match self.config.final_logit_softcapping {
             Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
             None => logits,
         }
     }
 
+    /// Every matrix: embedding, projections layer by layer, and the head if it is one of its own.
+    pub fn weights(&self) -> Vec<&Weight> {
+        let projections = self.model.layers.iter().flat_map(|layer| {
+            let (attention, mlp) = (&layer.self_attn, &layer.mlp);
+            [
+                &attention.q_proj,
+                &attention.k_proj,
+                &attention.v_proj,
+                &attention.o_proj,
+                &mlp.gate_proj,
+                &mlp.up_proj,
+                &mlp.down_proj,
+            ]
+        });
+        let linears = projections.chain(&self.lm_head).map(|linear| &linear.weight);
+        std::iter::once(&self.model.embed_tokens.weight).chain(linears).collect()
+    }
+
+    /// Memory that the matrices take, scales of quantised ones included, per weight.
+    pub fn bytes_per_weight(&self) -> f64 {
+        let (bytes, count) = self.weights().iter().fold((0, 0), |(bytes, count), weight| {
+            (bytes + weight.num_bytes(), count + weight.size().iter().product::<usize>())
+        });
+        bytes as f64 / count as f64
+    }
+
     /// The head's weight, `[vocabulary, hidden]`.
-    pub fn head(&self) -> Tensor<2> {
+    pub fn head(&self) -> &Weight {
         match &self.lm_head {
-            Some(head) => head.weight.val(),
-            None => self.model.embed_tokens.weight.val(),
+            Some(head) => &head.weight,
+            None => &self.model.embed_tokens.weight,
         }
     }
 
+    /// `on_input` sees the input of each layer and of the final norm.
     fn decode(
         &self,
         ids: Tensor<2, Int>,
         contexts: &Kinds,
         mut cache: Option<&mut KvCache>,
+        pass: &Pass,
+        on_input: &mut dyn FnMut(&Tensor<3>),
     ) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
         let hidden = self.config.hidden_size;
-        let table = self.model.embed_tokens.weight.val();
+        let table = &self.model.embed_tokens.weight;
         // Hugging Face rounds √hidden to the embedding's dtype; f32 keeps it whole.
         let scale = (hidden as f64).sqrt();
-        let x = table.select(0, ids.reshape([batch * tokens])).mul_scalar(scale);
+        let x = table.select(ids.reshape([batch * tokens]));
+        let x = noise::add(x, tokens, pass).mul_scalar(scale);
         let mut x = x.reshape([batch, tokens, hidden]);
         for (i, layer) in self.model.layers.iter().enumerate() {
-            let context = match self.config.layer_kinds[i] {
-                LayerKind::Full => &contexts.full,
-                LayerKind::Sliding => &contexts.sliding,
-            };
+            on_input(&x);
             let cache = cache.as_mut().map(|cache| (i, &mut **cache));
-            x = match context {
-                Some(context) => layer.forward(x, context, cache),
+            x = match contexts.of(self, i) {
+                Some(context) => layer.forward(x, context, cache, pass),
                 None => x,
             };
         }
+        on_input(&x);
         self.model.norm.forward(x)
     }
 
@@ -158,7 +211,18 @@ impl Gemma {
 }
 
 /// What the layers of each kind share in one forward pass.
-struct Kinds {
+#[derive(Clone)]
+pub(super) struct Kinds {
     full: Option<Context>,
     sliding: Option<Context>,
+}
+
+impl Kinds {
+    /// That of layer `i`.
+    pub(super) fn of(&self, gemma: &Gemma, i: usize) -> Option<&Context> {
+        match gemma.config.layer_kinds[i] {
+            LayerKind::Full => self.full.as_ref(),
+            LayerKind::Sliding => self.sliding.as_ref(),
+        }
+    }
 }

@@ -7,6 +7,7 @@ use burn::{
 use cai_data::seed::Seed;
 use rand::RngExt;
 
+use super::Weight;
 use crate::Result;
 
 /// Gives each tensor of a model by its Hugging Face name.
@@ -17,6 +18,15 @@ pub trait TensorSource {
     ///
     /// When it is missing or has another shape.
     fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>>;
+
+    /// The embedding or the weight of a projection, which a source may quantise.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TensorSource::tensor`].
+    fn weight(&mut self, name: &str, size: [usize; 2]) -> Result<Weight> {
+        Ok(Weight::dense(name, self.tensor(name, size)?))
+    }
 }
 
 /// A frozen parameter whose id is derived from its name, the same in every process: optimiser
@@ -46,7 +56,7 @@ impl TensorSource for RandomInit {
 }
 
 /// `count` draws of N(0, std²) by the Box–Muller transform.
-fn gaussian(count: usize, std: f64, seed: Seed) -> Vec<f32> {
+pub fn gaussian(count: usize, std: f64, seed: Seed) -> Vec<f32> {
     let mut rng = seed.rng();
     let pair = |rng: &mut rand_chacha::ChaCha8Rng| {
         let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * std;

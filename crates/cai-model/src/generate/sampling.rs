@@ -1,11 +1,9 @@
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
-
-use cai_data::seed::Seed;
 
 use crate::{Error, Result};
 
-/// How the next token is chosen.
+/// How the next token is chosen, and when to end. The names, and the order of what is done to the
+/// logits, are those of transformers: repetition penalty, temperature, top-k, top-p, min-p.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingConfig {
@@ -13,100 +11,75 @@ pub struct SamplingConfig {
     pub max_new_tokens: usize,
     /// Logits are divided by this; 0 takes the most likely token.
     pub temperature: f64,
-    /// Only the k most likely tokens.
+    /// Only the k most likely tokens, and those as likely as the last of them (Fan et al., arXiv
+    /// 1805.04833, section 5.4).
     pub top_k: Option<usize>,
-    /// Only the most likely tokens whose probabilities add up to this.
+    /// Only the most likely tokens whose probabilities add up to this (nucleus sampling, Holtzman et
+    /// al., arXiv 1904.09751, section 3.1).
     pub top_p: Option<f64>,
+    /// Only tokens at least this share as likely as the most likely one (Nguyen et al., arXiv
+    /// 2407.01082, section 3).
+    pub min_p: Option<f64>,
+    /// Logits of tokens that prompt or answer already hold are divided by this, negative ones
+    /// multiplied; 1 changes nothing (Keskar et al., arXiv 1909.05858, section 4.1).
+    pub repetition_penalty: f64,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Tokens that end the answer, besides the model's own (end of turn, end of text).
+    pub stop_token_ids: Vec<u32>,
+    /// How many of the most likely tokens to tell at each step, with their log-probabilities.
+    pub logprobs: Option<usize>,
 }
 
 impl Default for SamplingConfig {
     fn default() -> Self {
-        Self { max_new_tokens: 256, temperature: 1.0, top_k: None, top_p: None }
+        Self {
+            max_new_tokens: 256,
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: 1.0,
+            stop: Vec::new(),
+            stop_token_ids: Vec::new(),
+            logprobs: None,
+        }
     }
 }
 
 impl SamplingConfig {
     /// The most likely token at every step.
     pub fn greedy(max_new_tokens: usize) -> Self {
-        Self { max_new_tokens, temperature: 0.0, top_k: None, top_p: None }
+        Self { max_new_tokens, temperature: 0.0, ..Self::default() }
     }
 
     /// # Errors
     ///
     /// [`Error::Input`] for a setting out of its range.
     pub fn check(&self) -> Result<()> {
+        let share = |p: f64| p > 0.0 && p <= 1.0;
         let fail = |what: &str| Err(Error::Input(what.into()));
         match self {
             _ if self.max_new_tokens == 0 => fail("max_new_tokens must be at least 1"),
-            _ if self.temperature.is_nan() || self.temperature < 0.0 => {
-                fail("temperature must be 0 or more")
+            _ if !(self.temperature >= 0.0 && self.temperature.is_finite()) => {
+                fail("temperature must be 0 (the most likely token) or above")
             }
             _ if self.top_k == Some(0) => fail("top_k must be at least 1"),
-            _ if self.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) => {
+            _ if self.top_p.is_some_and(|p| !share(p)) => {
                 fail("top_p must be above 0 and at most 1")
+            }
+            _ if self.min_p.is_some_and(|p| !(0.0..=1.0).contains(&p)) => {
+                fail("min_p must be from 0 to 1")
+            }
+            _ if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) => {
+                fail("repetition_penalty must be above 0; 1 changes nothing")
+            }
+            _ if self.stop.iter().any(String::is_empty) => {
+                fail("stop must not hold an empty text, with which every answer would end")
             }
             _ => Ok(()),
         }
     }
-}
-
-/// A chosen token and its log-probability at temperature 1.
-pub(super) struct Choice {
-    pub(super) token: u32,
-    pub(super) logprob: f64,
-}
-
-/// Chooses from one row of logits. Ties go to the smaller token id, as in torch's argmax.
-pub(super) fn choose(logits: &[f32], sampling: &SamplingConfig, seed: Seed) -> Choice {
-    let best = argmax(logits);
-    let highest = logits[best] as f64;
-    let normaliser: f64 = logits.iter().map(|&l| (l as f64 - highest).exp()).sum();
-    let token = match sampling.temperature {
-        0.0 => best,
-        temperature => draw(logits, highest, temperature, sampling, seed.rng().random()),
-    };
-    Choice { token: token as u32, logprob: logits[token] as f64 - highest - normaliser.ln() }
-}
-
-fn argmax(logits: &[f32]) -> usize {
-    let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
-    (1..logits.len()).fold(0, better)
-}
-
-/// The token at point `u` in [0, 1) of the filtered distribution's cumulative sum.
-fn draw(
-    logits: &[f32],
-    highest: f64,
-    temperature: f64,
-    sampling: &SamplingConfig,
-    u: f64,
-) -> usize {
-    let weight = |i: usize| ((logits[i] as f64 - highest) / temperature).exp();
-    let mut kept: Vec<usize> = (0..logits.len()).collect();
-    if sampling.top_k.is_some() || sampling.top_p.is_some() {
-        kept.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
-        kept.truncate(sampling.top_k.unwrap_or(usize::MAX));
-        if let Some(p) = sampling.top_p {
-            let total: f64 = kept.iter().map(|&i| weight(i)).sum();
-            let mut before = 0.0;
-            // A token stays while the ones before it do not yet reach p.
-            kept.retain(|&i| {
-                let stays = before < p * total;
-                before += weight(i);
-                stays
-            });
-        }
-    }
-    let total: f64 = kept.iter().map(|&i| weight(i)).sum();
-    let mut left = u * total;
-    for &i in &kept {
-        left -= weight(i);
-        if left < 0.0 {
-            return i;
-        }
-    }
-    // Rounding can leave a hair above zero: the last token that has any weight.
-    kept.iter().rev().copied().find(|&i| weight(i) > 0.0).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -114,30 +87,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn greedy_takes_the_first_of_equals() {
-        let choice = choose(&[1.0, 3.0, 3.0], &SamplingConfig::greedy(1), Seed(0));
-        assert_eq!(choice.token, 1);
-        assert!((choice.logprob - (-(2.0 + (-2f64).exp()).ln())).abs() < 1e-9);
-    }
-
-    #[test]
-    fn filters_leave_only_the_likely() {
-        let logits = [0.0, 2.0, 1.0, -1.0];
-        let top_k = SamplingConfig { top_k: Some(2), ..Default::default() };
-        let top_p = SamplingConfig { top_p: Some(0.7), ..Default::default() };
-        for i in 0..200 {
-            let token = choose(&logits, &top_k, Seed(i)).token;
-            assert!([1, 2].contains(&token));
-            // p = 0.087, 0.644, 0.237, 0.032: 0.644 < 0.7, so the second stays too.
-            assert!([1, 2].contains(&choose(&logits, &top_p, Seed(i)).token));
+    fn settings_out_of_range_are_named() {
+        let default = SamplingConfig::default;
+        for (config, key) in [
+            (SamplingConfig { max_new_tokens: 0, ..default() }, "max_new_tokens"),
+            (SamplingConfig { temperature: f64::NAN, ..default() }, "temperature"),
+            (SamplingConfig { temperature: -0.5, ..default() }, "temperature"),
+            (SamplingConfig { top_k: Some(0), ..default() }, "top_k"),
+            (SamplingConfig { top_p: Some(0.0), ..default() }, "top_p"),
+            (SamplingConfig { min_p: Some(1.5), ..default() }, "min_p"),
+            (SamplingConfig { repetition_penalty: 0.0, ..default() }, "repetition_penalty"),
+            (SamplingConfig { stop: vec![String::new()], ..default() }, "stop"),
+        ] {
+            assert!(config.check().unwrap_err().to_string().starts_with(key), "{key}");
         }
-    }
-
-    #[test]
-    fn draws_follow_the_distribution() {
-        let logits = [0.0, (3f32).ln()];
-        let config = SamplingConfig::default();
-        let ones: u32 = (0..4000).map(|i| choose(&logits, &config, Seed(7).index(i)).token).sum();
-        assert!((ones as f64 / 4000.0 - 0.75).abs() < 0.03, "{ones}");
+        default().check().unwrap();
+        assert!(serde_json::from_str::<SamplingConfig>(r#"{"topk": 3}"#).is_err());
     }
 }

@@ -25,6 +25,8 @@ pub struct RowScore {
     pub correct: bool,
     /// Mean of the logits.
     pub mean_logit: f32,
+    /// `log Σ p²` over the row.
+    pub log_sum_squares: f32,
 }
 
 /// Scores each row of `raw` logits `[rows, vocabulary]` (f32, before the soft-cap, on a device
@@ -68,8 +70,10 @@ fn reference(
     let probs = logps.clone().exp();
     let entropy = (probs.clone() * logps.clone()).sum_dim(1).neg();
     let best = logits.clone().argmax(1);
-    let columns = [logps.gather(1, target.clone()), entropy, logits.clone().mean_dim(1)];
-    let [logps, entropy, means] =
+    let squares = probs.clone().square().sum_dim(1).log();
+    let picked = logps.gather(1, target.clone());
+    let columns = [picked, entropy, logits.clone().mean_dim(1), squares];
+    let [logps, entropy, means, squares] =
         columns.map(|column| column.into_data().iter::<f32>().collect::<Vec<_>>());
     let correct = best.equal(target.clone()).into_data();
     let scores = correct.iter::<bool>().enumerate().map(|(i, correct)| RowScore {
@@ -77,6 +81,7 @@ fn reference(
         entropy: entropy[i],
         correct,
         mean_logit: means[i],
+        log_sum_squares: squares[i],
     });
     let gradients = || {
         let onehot = Tensor::<1, Int>::arange(0..vocabulary as i64, &device)
@@ -120,8 +125,8 @@ vectorized! {
         let mean_logit = cpu::sum(logits) / logits.len() as f32;
         let own = logits[target];
         let correct = own == max && !logits[..target].contains(&max);
-        // Σ e^(z − max) and Σ e^(z − max)·(z − max), in sums that vectors can hold.
-        let (mut sums, mut products) = ([0.0f32; 32], [0.0f32; 32]);
+        // Σ e, Σ e·(z − max) and Σ e² of e = e^(z − max), in sums that vectors can hold.
+        let (mut sums, mut products, mut squares) = ([0.0f32; 32], [0.0f32; 32], [0.0f32; 32]);
         let (blocks, rest) = logits.as_chunks::<32>();
         for block in blocks {
             for i in 0..32 {
@@ -129,12 +134,14 @@ vectorized! {
                 let e = cpu::exp(z);
                 sums[i] += e;
                 products[i] = e.mul_add(z, products[i]);
+                squares[i] = e.mul_add(e, squares[i]);
             }
         }
         for (i, z) in rest.iter().enumerate() {
             let e = cpu::exp(z - max);
             sums[i] += e;
             products[i] += e * (z - max);
+            squares[i] += e * e;
         }
         let sum: f32 = sums.iter().sum();
         let log_sum = sum.ln();
@@ -152,6 +159,7 @@ vectorized! {
             entropy: log_sum - products.iter().sum::<f32>() / sum,
             correct,
             mean_logit,
+            log_sum_squares: squares.iter().sum::<f32>().ln() - 2.0 * log_sum,
         }
     }
 }
@@ -173,8 +181,12 @@ mod tests {
                 close(&grads.unwrap(), &expected.unwrap(), "gradient");
                 for (a, b) in ours.iter().zip(&theirs) {
                     assert_eq!(a.correct, b.correct);
-                    let pairs =
-                        [(a.logp, b.logp), (a.entropy, b.entropy), (a.mean_logit, b.mean_logit)];
+                    let pairs = [
+                        (a.logp, b.logp),
+                        (a.entropy, b.entropy),
+                        (a.mean_logit, b.mean_logit),
+                        (a.log_sum_squares, b.log_sum_squares),
+                    ];
                     assert!(pairs.iter().all(|(a, b)| (a - b).abs() < 1e-5), "{a:?}, not {b:?}");
                 }
                 let (again, none) = score_rows(logits, &targets, softcap, false);

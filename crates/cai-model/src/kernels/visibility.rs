@@ -44,17 +44,16 @@ impl Visibility {
         Self::new([1, len, len], seen.collect())
     }
 
-    /// `tokens` new tokens behind `start` in a cache, row `b` of which begins after `pads[b]` empty
-    /// slots. A pad sees itself.
-    pub fn cached(pads: &[usize], start: usize, tokens: usize, window: Option<usize>) -> Self {
-        let seen = |&pad: &usize| {
-            (start..start + tokens).map(move |q| Seen {
-                prefix: [0, 0],
-                own: [first(q, window).max(pad).min(q), q + 1],
-            })
+    /// `tokens` new tokens of each row, of which the first stands at position `starts[row]`; the key
+    /// of each token, new or earlier, stands in the slot of its position.
+    pub fn continued(starts: &[usize], tokens: usize, window: Option<usize>) -> Self {
+        let seen = |&start: &usize| {
+            let own = move |q| Seen { prefix: [0, 0], own: [first(q, window), q + 1] };
+            (start..start + tokens).map(own)
         };
-        let all = pads.iter().flat_map(seen).collect();
-        Self::new([pads.len(), tokens, start + tokens], all)
+        let all = starts.iter().flat_map(seen).collect();
+        let keys = starts.iter().max().map_or(0, |start| start + tokens);
+        Self::new([starts.len(), tokens, keys], all)
     }
 
     /// Rows of `width` slots that hold segments. A token sees its own segment and the one that it
@@ -152,14 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_hides_its_pads() {
-        let pads = [0, 2, 5];
+    fn new_tokens_see_those_before_them_in_their_row() {
         for window in WINDOWS {
-            for (start, tokens) in [(0, 6), (6, 1), (6, 3)] {
-                let visibility = Visibility::cached(&pads, start, tokens, window);
+            for (starts, tokens) in [([0, 0, 0], 6), ([6, 0, 3], 1), ([6, 0, 3], 3)] {
+                let visibility = Visibility::continued(&starts, tokens, window);
                 check(&visibility, |row, q, k| {
-                    let q = start + q;
-                    q == k || k >= pads[row] && k < q && window.is_none_or(|w| q - k < w)
+                    let q = starts[row] + q;
+                    k <= q && window.is_none_or(|w| q - k < w)
                 });
             }
         }

@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, path::Path};
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::DType;
 
-use super::{LoraAdapter, LoraConfig, projections};
+use super::{Dora, LoraAdapter, LoraConfig, adapter::MAGNITUDE, no_target, projections};
 use crate::{
     Error, Result,
-    checkpoint::{WeightFiles, write_safetensors},
+    checkpoint::{Spelling, WeightFiles, write_safetensors},
     gemma::Gemma,
 };
 
@@ -36,11 +36,8 @@ pub fn save_adapter(
     let mut tensors = Vec::new();
     for (name, linear) in projections(&mut gemma) {
         if let Some(lora) = &linear.lora {
-            for (part, factor) in [("A", &lora.lora_a), ("B", &lora.lora_b)] {
-                let name = format!("{PREFIX}{name}.lora_{part}.weight");
-                let values = factor.val().inner().cast(DType::F32).into_data();
-                tensors.push((name, values));
-            }
+            let named = lora.tensors().into_iter();
+            tensors.extend(named.map(|(end, values)| (format!("{PREFIX}{name}.{end}"), values)));
         }
     }
     if tensors.is_empty() {
@@ -93,24 +90,43 @@ pub fn load_adapter(
         }
         _ => {}
     }
+    let device = gemma.head().device();
+    let spelling = Spelling::new(weights.unused());
+    let misfit = |e: Error| fail(format!("does not fit this base: {e}"));
+    let mut count = 0;
     for (name, linear) in projections(&mut gemma) {
+        linear.lora = None;
         if !config.targets(&name) {
             continue;
         }
-        let [out, input] = linear.weight.shape().dims();
-        let device = linear.weight.val().device();
-        let mut factor = |part: &str, shape: [usize; 2]| -> Result<Tensor<2>> {
-            let tensor = format!("{PREFIX}{name}.lora_{part}.weight");
-            weights
-                .tensor(&tensor, shape, DType::F32, &device)
-                .map_err(|e| fail(format!("does not fit this base: {e}")))
+        let tensor = |end: &str| spelling.of(&format!("{PREFIX}{name}.{end}"));
+        let ([out, input], rank) = (linear.size(), config.rank(&name));
+        let a = weights.tensor(&tensor("lora_A.weight"), [rank, input], DType::F32, &device);
+        let b = weights.tensor(&tensor("lora_B.weight"), [out, rank], DType::F32, &device);
+        let factors = [a.map_err(misfit)?, b.map_err(misfit)?];
+        let dora = match config.use_dora {
+            true => {
+                let magnitude = weights.tensor(&tensor(MAGNITUDE), [out], DType::F32, &device);
+                Some(Dora::new(&name, linear, Some(magnitude.map_err(misfit)?)))
+            }
+            false => None,
         };
-        let a = factor("A", [config.r, input])?;
-        let b = factor("B", [out, config.r])?;
-        linear.lora = Some(LoraAdapter::new(&name, a, b, config.scale()));
+        let (scale, dropout) = (config.scale(&name), config.lora_dropout);
+        let lora = LoraAdapter::new(&name, factors, dora, scale, dropout);
+        linear.lora = Some(lora.frozen(linear));
+        count += 1;
     }
-    match weights.unused().first() {
-        Some(name) => Err(fail(format!("tensor '{name}' has no place in this base model"))),
+    let left = weights.unused();
+    let (vision, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|n| Spelling::is_vision(n));
+    if !vision.is_empty() {
+        let (count, path) = (vision.len(), dir.display());
+        tracing::info!("{path}: {count} tensors for images are left out");
+    }
+    match left.first() {
+        Some(name) => Err(fail(format!(
+            "tensor '{name}' has no place in this base model with these settings"
+        ))),
+        None if count == 0 => Err(fail(no_target().to_string())),
         None => Ok((gemma, config)),
     }
 }

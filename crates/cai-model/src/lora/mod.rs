@@ -1,19 +1,30 @@
-//! Low-rank adapters (Hu et al., arXiv 2106.09685) on the activation side, and PEFT folders.
+//! Low-rank adapters (Hu et al., arXiv 2106.09685) on the activation side, with rsLoRA, DoRA and
+//! dropout, and PEFT folders.
 
 mod adapter;
+mod adapters;
 mod config;
+mod dora;
+mod dropout;
 mod folder;
+mod merge;
+mod modules;
+mod peft;
 
 pub use adapter::LoraAdapter;
+pub use adapters::Adapters;
 pub use config::LoraConfig;
+pub use dora::Dora;
 pub use folder::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_adapter, save_adapter};
+pub use merge::{WeightChange, largest_change, merge_adapter, prompt_logits};
+pub use modules::{Layers, Modules, Patterns};
 
 use burn::tensor::{Tensor, TensorData};
 use cai_data::seed::Seed;
 
 use crate::{
-    Result,
-    gemma::{DecoderLayer, Gemma, Linear, param},
+    Error, Result,
+    gemma::{DecoderLayer, Gemma, Linear},
 };
 
 /// Every projection that an adapter can stand on, with its name in the checkpoint.
@@ -37,23 +48,41 @@ fn of_layer(i: usize, layer: &mut DecoderLayer) -> [(String, &mut Linear); 7] {
 }
 
 /// Puts a fresh trainable adapter on each targeted projection: A uniform in ±1/√in
-/// (PEFT's Kaiming-uniform with a = √5), B zero, so that the model is unchanged at first.
+/// (PEFT's Kaiming-uniform with a = √5), B zero, DoRA's magnitude that of the weight, so that the
+/// model is unchanged at first.
 ///
 /// # Errors
 ///
 /// [`crate::Error::Input`] when no projection is targeted.
 pub fn add_adapter(mut gemma: Gemma, config: &LoraConfig, seed: Seed) -> Result<Gemma> {
     config.check()?;
+    let device = gemma.head().device();
+    let mut count = 0;
     for (name, linear) in projections(&mut gemma) {
+        linear.lora = None;
         if config.targets(&name) {
-            let [out, input] = linear.weight.shape().dims();
-            let device = linear.weight.val().device();
-            let a = adapter::kaiming_uniform(config.r, input, seed.derive(&name), &device);
-            let b = Tensor::zeros([out, config.r], &device);
-            linear.lora = Some(LoraAdapter::new(&name, a, b, config.scale()).trainable());
+            let ([out, input], rank) = (linear.size(), config.rank(&name));
+            let a = adapter::kaiming_uniform(rank, input, seed.derive(&name), &device);
+            let b = Tensor::zeros([out, rank], &device);
+            let dora = config.use_dora.then(|| Dora::new(&name, linear, None));
+            let (scale, dropout) = (config.scale(&name), config.lora_dropout);
+            let lora = LoraAdapter::new(&name, [a, b], dora, scale, dropout);
+            linear.lora = Some(lora.trainable());
+            count += 1;
         }
     }
-    Ok(gemma)
+    match count {
+        0 => Err(no_target()),
+        _ => Ok(gemma),
+    }
+}
+
+pub(super) fn no_target() -> Error {
+    Error::Input(
+        "lora.target_modules, exclude_modules and layers_to_transform together leave no projection \
+         of this model"
+            .into(),
+    )
 }
 
 /// The model with its adapter's factors marked for training, such as after
@@ -73,27 +102,13 @@ pub fn without_adapter(mut gemma: Gemma) -> Gemma {
     gemma
 }
 
-/// Adds each adapter's update to its weight in f32 and removes the adapter. Returns the model and
-/// the largest absolute weight change.
-pub fn merge_adapter(mut gemma: Gemma) -> (Gemma, f64) {
-    let mut largest = 0.0f64;
-    for (name, linear) in projections(&mut gemma) {
-        if let Some(lora) = linear.lora.take() {
-            let base = linear.weight.val();
-            let dtype = base.dtype();
-            let delta = lora.delta();
-            largest = largest.max(delta.clone().abs().max().into_scalar::<f32>() as f64);
-            let merged = base.cast(burn::tensor::DType::F32) + delta;
-            linear.weight = param(&format!("{name}.weight"), merged.cast(dtype));
-        }
-    }
-    (gemma, largest)
-}
-
-/// The values of all factors, A before B, layer by layer.
+/// The values of all that is trained, layer by layer: A, B, DoRA's magnitude.
 pub(crate) fn factors(gemma: &Gemma) -> Vec<TensorData> {
     let mut gemma = gemma.clone();
-    let of = |linear: &mut Linear| linear.lora.as_ref().map(|l| [l.lora_a.val(), l.lora_b.val()]);
-    let adapters = projections(&mut gemma).into_iter().filter_map(|(_, linear)| of(linear));
-    adapters.flatten().map(|factor| factor.inner().into_data()).collect()
+    let adapters =
+        projections(&mut gemma).into_iter().filter_map(|(_, linear)| linear.lora.as_ref());
+    adapters.flat_map(LoraAdapter::tensors).map(|(_, values)| values).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,12 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax};
 
 use crate::{
     Result,
     batch::{Segment, TokenBatch},
-    gemma::Gemma,
+    gemma::{Gemma, Pass, Replay},
     kernels,
     tokenizer::Example,
 };
@@ -28,15 +28,39 @@ pub struct Trained {
     pub targets: Vec<u32>,
     /// Which of them belong to each example.
     pub rows: Vec<Range<usize>>,
+    /// How to get gradients if the layers are run again for them.
+    pub replay: Option<TrainedReplay>,
+}
+
+/// A forward pass that can be run again, and where in its `[batch · tokens, hidden]` the trained
+/// tokens are.
+#[derive(Clone)]
+pub struct TrainedReplay {
+    replay: Replay,
+    index: Tensor<1, Int>,
+    shape: [usize; 3],
+}
+
+impl TrainedReplay {
+    /// See [`Replay::surrogate`]; `upstream`: gradient of the trained tokens' hidden states.
+    fn surrogate(&self, upstream: Tensor<2>) -> Tensor<1> {
+        let [batch, width, size] = self.shape;
+        let options = (&upstream.device(), upstream.dtype());
+        let all = Tensor::zeros([batch * width, size], options);
+        let index = self.index.clone();
+        let all = all.select_assign(0, index, upstream, IndexingUpdateOp::Add);
+        self.replay.surrogate(all.reshape(self.shape))
+    }
 }
 
 /// Runs the decoder over right-padded `examples` and picks the hidden states before trained tokens.
 ///
-/// Tracked if the model has parameters on an autodiff device.
-pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained {
+/// Tracked if the model has parameters on an autodiff device; with `pass.recompute` untracked, and
+/// gradients come from running the layers again.
+pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pass) -> Trained {
     let rows: Vec<PackedRow> =
         examples.iter().map(|example| PackedRow::new(&[&[example]])).collect();
-    run(gemma, &rows, pad)
+    run(gemma, &rows, pad, pass)
 }
 
 /// The same for rows of several groups of examples each; the result's `rows` are one per example,
@@ -45,9 +69,9 @@ pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32) -> Trained
 /// Examples of one group that begin with the same tokens, as the two sides of a preference pair
 /// do, share them: these are computed once. Other than that no example sees another. A group of one
 /// example is that example alone; several groups in a row are packing.
-pub fn packed_hidden(gemma: &Gemma, rows: &[Vec<&[&Example]>], pad: u32) -> Trained {
+pub fn packed_hidden(gemma: &Gemma, rows: &[Vec<&[&Example]>], pad: u32, pass: &Pass) -> Trained {
     let rows: Vec<PackedRow> = rows.iter().map(|groups| PackedRow::new(groups)).collect();
-    run(gemma, &rows, pad)
+    run(gemma, &rows, pad, pass)
 }
 
 /// One row under construction: its tokens, and where those of each example stand.
@@ -110,8 +134,8 @@ impl<'a> PackedRow<'a> {
     }
 }
 
-fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32) -> Trained {
-    let device = gemma.head().inner().device();
+fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32, pass: &Pass) -> Trained {
+    let device = gemma.head().device();
     let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
     let segments = rows.iter().map(|row| row.segments.clone()).collect();
     let batch = TokenBatch { segments, ..TokenBatch::right(&ids, pad, &device) };
@@ -131,11 +155,18 @@ fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32) -> Trained {
             ranges.push(begin..targets.len());
         }
     }
-    let hidden = gemma.hidden(&batch);
-    let [batch, width, size] = hidden.dims();
+    let (hidden, replay) = match pass.recompute {
+        true => {
+            let (hidden, replay) = gemma.hidden_with_replay(&batch, pass);
+            (hidden, Some(replay))
+        }
+        false => (gemma.hidden(&batch, pass), None),
+    };
+    let shape @ [batch, width, size] = hidden.dims();
     let index = Tensor::<1, Int>::from_data(index.as_slice(), &device);
-    let hidden = hidden.reshape([batch * width, size]).select(0, index);
-    Trained { hidden, targets, rows: ranges }
+    let hidden = hidden.reshape([batch * width, size]).select(0, index.clone());
+    let replay = replay.map(|replay| TrainedReplay { replay, index, shape });
+    Trained { hidden, targets, rows: ranges, replay }
 }
 
 /// Log-probabilities of trained tokens and what is known from the same pass.
@@ -148,7 +179,10 @@ pub struct ScoredTokens {
     pub correct: Vec<bool>,
     /// Mean of the logits over the vocabulary.
     pub mean_logits: Vec<f32>,
+    /// `log Σ_v p(v)²`: the expected log-probability bound that WPO compares with.
+    pub log_sum_squares: Vec<f32>,
     hidden: Tensor<2>,
+    replay: Option<TrainedReplay>,
     unit_grad: Option<Tensor<2>>,
 }
 
@@ -165,14 +199,17 @@ impl ScoredTokens {
         let device = unit_grad.device();
         let weights = TensorData::new(weights.to_vec(), [weights.len(), 1]);
         let grad = unit_grad.clone() * Tensor::from_data(weights, &device);
-        Ok((self.hidden.clone().cast(DType::F32) * grad).sum())
+        Ok(match &self.replay {
+            Some(replay) => replay.surrogate(grad.cast(self.hidden.dtype())),
+            None => (self.hidden.clone().cast(DType::F32) * grad).sum(),
+        })
     }
 }
 
 /// Scores each trained token; with `gradient`, keeps what [`ScoredTokens::surrogate`] needs.
 pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredTokens {
-    let head = gemma.head().inner();
-    let [vocabulary, _] = head.dims();
+    let head = gemma.head();
+    let [vocabulary, _] = head.size();
     let tokens = trained.targets.len();
     let chunk = (CHUNK_NUMBERS / vocabulary).max(1);
     let hidden = trained.hidden.clone().inner();
@@ -181,24 +218,27 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         entropy: Vec::with_capacity(tokens),
         correct: Vec::with_capacity(tokens),
         mean_logits: Vec::with_capacity(tokens),
+        log_sum_squares: Vec::with_capacity(tokens),
         hidden: trained.hidden.clone(),
+        replay: trained.replay.clone(),
         unit_grad: None,
     };
     let mut grads = Vec::new();
     for start in (0..tokens).step_by(chunk) {
         let count = chunk.min(tokens - start);
-        let raw = hidden.clone().narrow(0, start, count).matmul(head.clone().transpose());
+        let raw = head.project(hidden.clone().narrow(0, start, count)).inner().cast(DType::F32);
         let targets = &trained.targets[start..start + count];
         let softcap = gemma.config().final_logit_softcapping;
-        let (rows, slopes) = kernels::score_rows(raw.cast(DType::F32), targets, softcap, gradient);
+        let (rows, slopes) = kernels::score_rows(raw, targets, softcap, gradient);
         for row in rows {
             scored.logps.push(row.logp);
             scored.entropy.push(row.entropy);
             scored.correct.push(row.correct);
             scored.mean_logits.push(row.mean_logit);
+            scored.log_sum_squares.push(row.log_sum_squares);
         }
         // ∂ log p / ∂h = ∂ log p / ∂raw · E
-        let unit = |slopes: Tensor<2>| slopes.cast(head.dtype()).matmul(head.clone());
+        let unit = |slopes: Tensor<2>| head.project_back(slopes.cast(hidden.dtype())).inner();
         grads.extend(slopes.map(|slopes| unit(slopes).cast(DType::F32)));
     }
     scored.unit_grad = (gradient && tokens > 0).then(|| Tensor::cat(grads, 0));
@@ -208,7 +248,7 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
 /// Mean-able cross-entropy when the head itself is trained (pretraining): the summed negative
 /// log-probability as a tracked scalar, through full logits of the trained tokens.
 pub fn full_cross_entropy(gemma: &Gemma, trained: Trained) -> Tensor<1> {
-    let device = gemma.head().inner().device();
+    let device = gemma.head().device();
     let ids: Vec<i64> = trained.targets.iter().map(|&t| t as i64).collect();
     let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
     let logps = log_softmax(gemma.logits(trained.hidden), 1);

@@ -15,6 +15,7 @@ use cai_data::record::{Message, Role};
 use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
+use super::Example;
 use super::controls::{Controls, Piece, declare_specials, token_text};
 use super::template::ChatTemplate;
 use crate::error::{Error, Result};
@@ -43,16 +44,6 @@ pub enum Turns {
     All,
     /// The last one.
     Last,
-}
-
-/// A tokenised chat.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Example {
-    /// Token ids.
-    pub ids: Vec<u32>,
-    /// For each token whether it is trained, that is, predicted by the loss: content, end of turn
-    /// and what the template adds after it (`"\n"`), of the trained assistant turns.
-    pub trained: Vec<bool>,
 }
 
 impl ChatTokenizer {

@@ -5,12 +5,15 @@
 
 mod chat;
 mod controls;
+mod example;
+mod marked;
 mod template;
 mod train;
 
 #[cfg(test)]
 mod tests;
 
-pub use chat::{ChatTokenizer, Example, Turns};
+pub use chat::{ChatTokenizer, Turns};
+pub use example::Example;
 pub use template::ChatTemplate;
 pub use train::{GEMMA_CHAT_TEMPLATE, train_bpe};

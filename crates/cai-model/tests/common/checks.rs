@@ -1,12 +1,14 @@
 //! One function per thing that must agree with Hugging Face. Each takes a reference folder and
 //! returns the largest difference it saw, after asserting that it is small.
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, Tensor};
 use cai_data::{record::Message, seed::Seed};
 use cai_model::{
     batch::TokenBatch,
     checkpoint::save_folder,
-    gemma::{GemmaConfig, KvCache},
+    gemma::{GemmaConfig, KvCache, Pass},
     generate::{Finish, SamplingConfig, generate},
     model::LanguageModel,
     score::score,
@@ -15,18 +17,20 @@ use cai_model::{
 use serde_json::Value;
 
 use super::{
-    reference::{Reference, ids, largest_difference, numbers, read_safetensors},
+    reference::{Array, Reference, ids, largest_difference, numbers, read_safetensors},
     training,
 };
 
-/// Logits: f32 noise between equally valid evaluations is below 1e-5.
-const LOGITS: f64 = 2e-4;
-const LOSS: f64 = 1e-4;
+/// Of logits: f32 noise between equally valid evaluations is below 1e-5.
+pub const LOGITS: f64 = 2e-4;
+/// Of losses.
+pub const LOSS: f64 = 1e-4;
 /// Of a gradient tensor's largest entry.
 const GRADIENT: f64 = 1e-3;
 
 /// Asserts that a difference is within its tolerance and hands it on.
-fn within(what: &str, difference: f64, tolerance: f64) -> f64 {
+pub fn within(what: &str, difference: f64, tolerance: f64) -> f64 {
+    println!("{what}: {difference:.1e}");
     assert!(difference <= tolerance, "{what}: off by {difference:e}, tolerance {tolerance:e}");
     difference
 }
@@ -55,50 +59,86 @@ pub fn tokenizer(reference: &Reference) -> f64 {
 
 /// Logits of the right-padded batch of the base model.
 pub fn right_padded_logits(reference: &Reference) -> f64 {
-    let difference = right_padded(reference, &reference.base(), "right.logits");
+    let theirs = reference.tensor("right.logits");
+    let difference = right_padded(reference, &reference.base(), theirs);
     within("right-padded logits", difference, LOGITS)
 }
 
 /// Logits of the right-padded batch with the adapter on.
 pub fn adapter_logits(reference: &Reference) -> f64 {
-    let difference = right_padded(reference, &reference.adapted(), "adapter.right.logits");
+    let theirs = reference.tensor("adapter.right.logits");
+    let difference = right_padded(reference, &reference.adapted(), theirs);
     within("adapter logits", difference, LOGITS)
 }
 
-fn right_padded(reference: &Reference, model: &LanguageModel, name: &str) -> f64 {
+/// The largest difference of a model's logits of the right-padded batch from `theirs`.
+pub fn right_padded(reference: &Reference, model: &LanguageModel, theirs: &Array) -> f64 {
     let rows = reference.sequences("right");
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::right(&rows, model.tokenizer.pad(), &model.device);
-    let hidden = model.gemma.hidden(&batch);
-    compare_logits(reference, model, hidden, "right", name)
+    let hidden = model.gemma.hidden(&batch, &Pass::default());
+    compare_logits(reference, model, hidden, "right", theirs)
 }
 
-/// Logits of the left-padded batch, through the cache as in generation.
+/// Logits of the left-padded batch.
 pub fn left_padded_logits(reference: &Reference) -> f64 {
     let model = reference.base();
     let rows = reference.sequences("left");
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::left(&rows, model.tokenizer.pad(), &model.device);
-    let pads = batch.lengths.iter().map(|n| batch.width() - n).collect();
-    let mut cache = KvCache::new(&model.config, pads, batch.width(), &model.device);
-    let hidden = model.gemma.hidden_cached(batch.ids, &mut cache);
+    let hidden = model.gemma.hidden(&batch, &Pass::default());
     // The side of the pads does not change a token's logits.
-    let difference = compare_logits(reference, &model, hidden, "left", "right.logits");
+    let theirs = reference.tensor("right.logits");
+    let difference = compare_logits(reference, &model, hidden, "left", theirs);
     within("left-padded logits", difference, LOGITS)
 }
 
+/// Logits through the cache, as in generation: each row is read in two parts, shorter and longer ones
+/// side by side.
+pub fn cached_logits(reference: &Reference) -> f64 {
+    let model = reference.base();
+    let rows = reference.sequences("right");
+    let parts: Vec<[&[u32]; 2]> =
+        rows.iter().map(|ids| ids.split_at(ids.len() / 2).into()).collect();
+    let width = rows.iter().map(Vec::len).max().unwrap();
+    let mut cache = KvCache::new(&model.config, rows.len(), width + 1);
+    let mut hidden = vec![Vec::new(); rows.len()];
+    for part in [0, 1] {
+        let ids: Vec<&[u32]> = parts.iter().map(|parts| parts[part]).collect();
+        let read = read(&model, &ids, &mut cache);
+        for (row, (hidden, ids)) in hidden.iter_mut().zip(&ids).enumerate() {
+            hidden.push(read.clone().narrow(0, row, 1).narrow(1, 0, ids.len()));
+        }
+    }
+    let size = model.config.hidden_size;
+    let padded = hidden.into_iter().zip(&rows).map(|(mut parts, ids)| {
+        parts.push(Tensor::zeros([1, width - ids.len(), size], &model.device));
+        Tensor::cat(parts, 1)
+    });
+    let hidden = Tensor::cat(padded.collect(), 0);
+    let difference =
+        compare_logits(reference, &model, hidden, "right", reference.tensor("right.logits"));
+    within("logits through the cache", difference, LOGITS)
+}
+
+/// Hidden states of the next tokens of each row of the cache.
+fn read(model: &LanguageModel, ids: &[&[u32]], cache: &mut KvCache) -> Tensor<3> {
+    let batch = TokenBatch::right(ids, model.tokenizer.pad(), &model.device);
+    let rows: Vec<usize> = (0..ids.len()).collect();
+    model.gemma.hidden_cached(batch.ids, &rows, &batch.lengths, cache).unwrap()
+}
+
 /// The largest difference between the logits of `hidden`, whose real tokens stand as in `batch`, and
-/// those of the right-padded tensor `name`.
+/// `theirs`, which are right-padded.
 fn compare_logits(
     reference: &Reference,
     model: &LanguageModel,
     hidden: Tensor<3>,
     batch: &str,
-    name: &str,
+    theirs: &Array,
 ) -> f64 {
     let [_, width, size] = hidden.dims();
     let every = reference.logits_every();
-    let theirs = reference.tensor(name);
     let mut largest = 0.0f64;
     for (row, real) in reference.real_tokens(batch).into_iter().enumerate() {
         let hidden = hidden.clone().narrow(0, row, 1).reshape([width, size]);
@@ -115,7 +155,7 @@ fn compare_logits(
     largest
 }
 
-/// Greedy continuations of a left-padded batch, of the base model and with the adapter on.
+/// Greedy continuations of a batch, of the base model and with the adapter on.
 pub fn greedy_tokens(reference: &Reference) -> f64 {
     continues(reference, &reference.base(), "generation");
     continues(reference, &reference.adapted(), "adapter_generation");
@@ -145,25 +185,26 @@ fn continues(reference: &Reference, model: &LanguageModel, name: &str) {
     }
 }
 
-/// The most likely token, step by step, over a left-padded cache; nothing ends a row.
+/// The most likely token, step by step, through the cache; nothing ends a row.
 fn cached_argmax(model: &LanguageModel, prompts: &[Vec<u32>], steps: usize) -> Vec<Vec<u32>> {
-    let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    let batch = TokenBatch::left(&rows, model.tokenizer.pad(), &model.device);
-    let pads: Vec<usize> = batch.lengths.iter().map(|n| batch.width() - n).collect();
-    let capacity = batch.width() + steps;
-    let mut cache = KvCache::new(&model.config, pads, capacity, &model.device);
-    let mut ids = batch.ids;
+    let longest = prompts.iter().map(Vec::len).max().unwrap();
+    let mut cache = KvCache::new(&model.config, prompts.len(), longest + steps);
+    let mut next: Vec<Vec<u32>> = prompts.to_vec();
     let mut out = vec![Vec::new(); prompts.len()];
     for _ in 0..steps {
-        let hidden = model.gemma.hidden_cached(ids, &mut cache);
-        let [rows, tokens, size] = hidden.dims();
-        let last = hidden.narrow(1, tokens - 1, 1).reshape([rows, size]);
-        let best = model.gemma.logits(last).argmax(1).into_data();
-        let best: Vec<i64> = best.iter::<i64>().collect();
+        let ids: Vec<&[u32]> = next.iter().map(Vec::as_slice).collect();
+        let hidden = read(model, &ids, &mut cache);
+        let size = model.config.hidden_size;
+        let last = ids.iter().enumerate().map(|(row, ids)| {
+            hidden.clone().narrow(0, row, 1).narrow(1, ids.len() - 1, 1).reshape([1, size])
+        });
+        let logits = model.gemma.logits(Tensor::cat(last.collect(), 0));
+        let best: Vec<u32> =
+            logits.argmax(1).into_data().iter::<i64>().map(|id| id as u32).collect();
         for (row, &id) in out.iter_mut().zip(&best) {
-            row.push(id as u32);
+            row.push(id);
         }
-        ids = Tensor::<2, Int>::from_data(TensorData::new(best, [rows, 1]), &model.device);
+        next = best.chunks(1).map(<[u32]>::to_vec).collect();
     }
     out
 }
@@ -184,10 +225,10 @@ pub fn sft_loss(reference: &Reference) -> f64 {
 
 /// Gradients of TRL's SFT loss with respect to the adapter.
 pub fn sft_gradients(reference: &Reference) -> f64 {
-    let step = training::sft(&reference.adapted(), &reference.sft_examples());
+    let step = training::sft(&reference.adapted(), &reference.sft_examples(), &Pass::default());
     let theirs = reference.json["sft"]["loss_adapter"].as_f64().unwrap();
     within("SFT loss in training", (step.loss - theirs).abs(), LOSS);
-    compare_gradients(reference, &step, "sft.grad.")
+    compare_gradients(reference.tensors_under("sft.grad."), &step)
 }
 
 /// Log-probabilities of whole completions, policy (adapter on) and reference (off).
@@ -214,18 +255,37 @@ pub fn completion_logps(reference: &Reference) -> f64 {
 /// TRL's DPO sigmoid loss; reference log-probabilities are our own, with the adapter off.
 pub fn dpo_loss(reference: &Reference) -> f64 {
     let theirs = reference.json["dpo"]["losses"]["sigmoid"]["mean"].as_f64().unwrap();
-    within("DPO loss", (dpo_step(reference).loss - theirs).abs(), LOSS)
+    within("DPO loss", (dpo_step(reference, &Pass::default()).loss - theirs).abs(), LOSS)
 }
 
 /// Gradients of TRL's DPO loss with respect to the adapter.
 pub fn dpo_gradients(reference: &Reference) -> f64 {
-    compare_gradients(reference, &dpo_step(reference), "dpo.grad.")
+    compare_gradients(reference.tensors_under("dpo.grad."), &dpo_step(reference, &Pass::default()))
+}
+
+/// With the layers run again in the backward pass, losses and gradients stay the same.
+pub fn recomputation(reference: &Reference) -> f64 {
+    let (once, again) = (Pass::default(), Pass { recompute: true, ..Pass::default() });
+    let sft = |pass| training::sft(&reference.adapted(), &reference.sft_examples(), pass);
+    let dpo = |pass| dpo_step(reference, pass);
+    let mut largest = 0.0f64;
+    for (kept, recomputed) in [(sft(&once), sft(&again)), (dpo(&once), dpo(&again))] {
+        within("loss", (kept.loss - recomputed.loss).abs(), 1e-6);
+        assert!(kept.grads.keys().eq(recomputed.grads.keys()), "gradients of other tensors");
+        for (name, kept) in &kept.grads {
+            let scale = kept.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+            let difference = largest_difference(kept, &recomputed.grads[name]) / scale;
+            largest = largest.max(within(&format!("gradient of {name}"), difference, 1e-5));
+        }
+    }
+    compare_gradients(reference.tensors_under("dpo.grad."), &dpo(&again));
+    largest
 }
 
 /// What TRL logs beside the loss: entropy and accuracy of the chosen tokens, mean logits of both.
 pub fn dpo_metrics(reference: &Reference) -> f64 {
     let metrics = &reference.json["dpo"]["metrics"];
-    let scored = dpo_step(reference).scored;
+    let scored = dpo_step(reference, &Pass::default()).scored;
     let examples = reference.dpo_examples();
     let count = |e: &cai_model::tokenizer::Example| e.trained.iter().filter(|&&t| t).count();
     let chosen: usize = examples[..examples.len() / 2].iter().map(count).sum();
@@ -244,17 +304,16 @@ pub fn dpo_metrics(reference: &Reference) -> f64 {
     ours.iter().map(off).fold(0.0, f64::max)
 }
 
-fn dpo_step(reference: &Reference) -> training::Step {
+fn dpo_step(reference: &Reference, pass: &Pass) -> training::Step {
     let examples = reference.dpo_examples();
     let scores = score(&reference.base(), &examples, examples.len(), &mut |_| {}).unwrap();
     let base: Vec<f64> = scores.iter().map(|s| s.logprob).collect();
     let beta = reference.json["dpo"]["beta"].as_f64().unwrap();
-    training::dpo(&reference.adapted(), &examples, &base, beta)
+    training::dpo(&reference.adapted(), &examples, &base, beta, pass)
 }
 
 /// The largest difference relative to the largest entry of the same tensor.
-fn compare_gradients(reference: &Reference, step: &training::Step, prefix: &str) -> f64 {
-    let theirs = reference.tensors_under(prefix);
+pub fn compare_gradients(theirs: BTreeMap<&str, &Array>, step: &training::Step) -> f64 {
     let (ours, expected): (Vec<_>, Vec<_>) =
         (step.grads.keys().map(String::as_str).collect(), theirs.keys().copied().collect());
     assert_eq!(ours, expected, "gradients of other tensors");
@@ -285,8 +344,8 @@ pub fn adapter_round_trip(reference: &Reference) -> f64 {
         );
     }
     let again = reference.base().with_adapter(dir.path()).unwrap();
-    assert_eq!(again.adapter.as_ref().unwrap().scale(), model.adapter.as_ref().unwrap().scale());
-    let difference = right_padded(reference, &again, "adapter.right.logits");
+    assert_eq!(again.adapter, model.adapter);
+    let difference = right_padded(reference, &again, reference.tensor("adapter.right.logits"));
     within("logits with the adapter saved again", difference, LOGITS)
 }
 
@@ -307,7 +366,7 @@ pub fn folder_round_trip(reference: &Reference) -> f64 {
     }
     let again = LanguageModel::load(dir.path(), None, &model.device).unwrap();
     assert_eq!(again.config, model.config);
-    let difference = right_padded(reference, &again, "right.logits");
+    let difference = right_padded(reference, &again, reference.tensor("right.logits"));
     within("logits of the folder saved again", difference, LOGITS)
 }
 

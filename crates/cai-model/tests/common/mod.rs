@@ -1,7 +1,9 @@
 //! What the parity tests share: references of Hugging Face's libraries, and the checks themselves.
 
+pub mod adapters;
 pub mod checks;
 pub mod reference;
+pub mod shapes;
 pub mod training;
 
 use std::path::{Path, PathBuf};

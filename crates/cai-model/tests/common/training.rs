@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
-    tensor::{Gradients, Tensor},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{Gradients, Tensor, TensorData},
 };
 use cai_model::{
-    gemma::Gemma,
+    gemma::{Gemma, Pass},
     lora::train_adapter,
     loss::{ScoredTokens, score_tokens, trained_hidden},
     model::LanguageModel,
@@ -25,8 +25,8 @@ pub struct Step {
 }
 
 /// Supervised fine-tuning: mean negative log-probability of the trained tokens.
-pub fn sft(model: &LanguageModel, examples: &[Example]) -> Step {
-    step(model, examples, |logps, _| {
+pub fn sft(model: &LanguageModel, examples: &[Example], pass: &Pass) -> Step {
+    step(model, examples, pass, |logps, _| {
         let tokens = logps.len() as f64;
         let loss = -logps.iter().map(|&p| p as f64).sum::<f64>() / tokens;
         (loss, vec![-(1.0 / tokens) as f32; logps.len()])
@@ -36,9 +36,15 @@ pub fn sft(model: &LanguageModel, examples: &[Example]) -> Step {
 /// DPO (Rafailov et al., arXiv 2305.18290, equation 7): mean over pairs of
 /// `−log σ(β(Δchosen − Δrejected))`. `examples`: all chosen, then all rejected; `reference`: the
 /// log-probability of each under the reference model.
-pub fn dpo(model: &LanguageModel, examples: &[Example], reference: &[f64], beta: f64) -> Step {
+pub fn dpo(
+    model: &LanguageModel,
+    examples: &[Example],
+    reference: &[f64],
+    beta: f64,
+    pass: &Pass,
+) -> Step {
     let pairs = examples.len() / 2;
-    step(model, examples, |logps, rows| {
+    step(model, examples, pass, |logps, rows| {
         let policy: Vec<f64> =
             rows.iter().map(|row| logps[row.clone()].iter().map(|&p| p as f64).sum()).collect();
         let ratio = |row: usize| policy[row] - reference[row];
@@ -61,11 +67,12 @@ pub fn dpo(model: &LanguageModel, examples: &[Example], reference: &[f64], beta:
 fn step(
     model: &LanguageModel,
     examples: &[Example],
+    pass: &Pass,
     loss: impl FnOnce(&[f32], &[std::ops::Range<usize>]) -> (f64, Vec<f32>),
 ) -> Step {
     let gemma = train_adapter(model.gemma.clone()).train();
     let refs: Vec<&Example> = examples.iter().collect();
-    let trained = trained_hidden(&gemma, &refs, model.tokenizer.pad());
+    let trained = trained_hidden(&gemma, &refs, model.tokenizer.pad(), pass);
     let scored = score_tokens(&gemma, &trained, true);
     let (loss, weights) = loss(&scored.logps, &trained.rows);
     let grads = scored.surrogate(&weights).unwrap().backward();
@@ -78,6 +85,50 @@ fn adapter_gradients(gemma: &Gemma, grads: &Gradients) -> BTreeMap<String, Vec<f
     collect.found
 }
 
+/// PEFT's name of the part of an adapter at `path` of the module.
+fn peft_name(path: &str) -> Option<String> {
+    let (module, factor) = path.split_once(".lora.")?;
+    let factor = match factor {
+        "lora_a" => "lora_A.weight",
+        "lora_b" => "lora_B.weight",
+        "dora.magnitude" => "lora_magnitude_vector",
+        other => panic!("{other} is no part of an adapter"),
+    };
+    Some(format!("base_model.model.{module}.{factor}"))
+}
+
+/// One step of gradient descent on a trainable adapter.
+pub fn descend(gemma: Gemma, step: &Step, rate: f64) -> Gemma {
+    gemma.map(&mut Descend { path: Vec::new(), step, rate })
+}
+
+struct Descend<'a> {
+    path: Vec<String>,
+    step: &'a Step,
+    rate: f64,
+}
+
+impl ModuleMapper for Descend<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(name) = peft_name(&self.path.join(".")) else {
+            return param;
+        };
+        let grad: Vec<f32> = self.step.grads[&name].iter().map(|&x| x as f32).collect();
+        param.map(|value| {
+            let grad = TensorData::new(grad, value.shape());
+            value.clone() - Tensor::from_data(grad, &value.device()).mul_scalar(self.rate)
+        })
+    }
+
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+}
+
 struct Collect<'a> {
     path: Vec<String>,
     grads: &'a Gradients,
@@ -88,11 +139,10 @@ impl ModuleVisitor for Collect<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");
         let grad = param.val().grad(self.grads);
-        let Some((module, factor)) = path.split_once(".lora.lora_") else {
+        let Some(name) = peft_name(&path) else {
             assert!(grad.is_none(), "the frozen {path} has a gradient");
             return;
         };
-        let name = format!("base_model.model.{module}.lora_{}.weight", factor.to_ascii_uppercase());
         let grad = grad.unwrap_or_else(|| panic!("{path} has no gradient"));
         self.found.insert(name, grad.into_data().iter::<f64>().collect());
     }

@@ -9,11 +9,11 @@ use burn::{
 use cai_data::seed::Seed;
 use cai_model::gemma::Gemma;
 use cai_train::{Objective, params};
-use dpo_trainer::{DpoConfig, DpoObjective, LossType, Reference, prepare};
+use dpo_trainer::{DpoConfig, DpoObjective, Reference, prepare};
 
 use crate::fixture::{adapted, config, pairs};
 
-type Values = BTreeMap<String, Vec<f32>>;
+pub type Values = BTreeMap<String, Vec<f32>>;
 
 #[test]
 fn the_gradient_is_that_of_the_loss() {
@@ -36,8 +36,7 @@ fn the_gradient_is_that_of_the_loss() {
         reference: &reference,
         pad: model.tokenizer.pad(),
         eval_batch_size: 8,
-        loss_type: LossType::Sigmoid,
-        beta: 1.0,
+        config: &config,
     };
     let gemma = model.gemma.train();
     let items: Vec<usize> = (0..8).collect();
@@ -76,7 +75,7 @@ fn dot(a: &Values, b: &Values) -> f64 {
     pairs.map(|(&x, &y)| x as f64 * y as f64).sum()
 }
 
-fn gradients(gemma: &Gemma, grads: &Gradients) -> Values {
+pub fn gradients(gemma: &Gemma, grads: &Gradients) -> Values {
     struct Collect<'a> {
         path: Vec<String>,
         grads: &'a Gradients,

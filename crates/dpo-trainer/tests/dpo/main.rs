@@ -3,6 +3,8 @@
 mod data;
 mod fixture;
 mod gradient;
+mod losses;
 mod parity;
 mod reference;
+mod references;
 mod training;

@@ -3,9 +3,7 @@
 use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_train::{Metrics, Objective};
-use dpo_trainer::{
-    DpoConfig, DpoObjective, LossType, Prepared, Reference, ReferenceModel, prepare,
-};
+use dpo_trainer::{DpoConfig, DpoObjective, Prepared, Reference, ReferenceModel, prepare};
 use serde_json::Value;
 
 use crate::fixture::{adapted, config, folder, pair};
@@ -38,8 +36,7 @@ fn loss_and_metrics_are_those_of_trl() {
         reference: &reference,
         pad: model.tokenizer.pad(),
         eval_batch_size: 2,
-        loss_type: LossType::Sigmoid,
-        beta: trl["beta"].as_f64().unwrap(),
+        config: &config,
     };
     let step = objective.loss(&model.gemma.clone().train(), &[0, 1, 2], Seed(0)).unwrap();
     close("loss", step.loss / 3.0, &trl["losses"]["sigmoid"]["mean"]);

@@ -31,11 +31,19 @@ fn kept_numbers_are_used_and_stale_ones_never() {
 
     // Another adapter, other pairs, too few numbers, a damaged file.
     let other = load(&path, &adapted(), &prepared, &config);
-    assert_ne!(other.fingerprint, marked.fingerprint);
+    assert_ne!(other.sources.model, marked.sources.model);
+    assert_eq!(other.sources.pairs, marked.sources.pairs);
     assert_ne!(other.train[0], first.train[0]);
     mark(&marked);
     let fewer = prepare(&model.tokenizer, &pairs()[1..], &config).unwrap();
-    assert_ne!(load(&path, &model, &fewer, &config).fingerprint, first.fingerprint);
+    let of_fewer = load(&path, &model, &fewer, &config);
+    assert_ne!(of_fewer.sources.pairs, first.sources.pairs);
+    assert_eq!(of_fewer.sources.model, first.sources.model);
+    mark(&marked);
+    let alone = DpoConfig { share_prompt: false, ..config.clone() };
+    let of_alone = load(&path, &model, &prepared, &alone);
+    assert_ne!(of_alone.sources.settings, first.sources.settings);
+    assert_ne!(of_alone.train[0].chosen, -1234.5);
     marked.train.pop();
     mark(&marked);
     assert_eq!(load(&path, &model, &prepared, &config), first);
@@ -49,14 +57,13 @@ fn the_base_as_reference_has_no_adapter() {
     let folder = tempfile::tempdir().unwrap();
     let (model, config) = (adapted(), config());
     let prepared = prepare(&model.tokenizer, &pairs(), &config).unwrap();
-    let size = config.train.per_device_train_batch_size;
     let pad = model.tokenizer.pad();
-    let alone = pair_logps(&base().gemma, &prepared.train, pad, size, &mut |_| {}).unwrap();
+    let alone = pair_logps(&base().gemma, &prepared.train, pad, &config, &mut |_| {}).unwrap();
 
     let start = load(&folder.path().join("start.json"), &model, &prepared, &config);
     let config = DpoConfig { reference: ReferenceModel::Base, ..config };
     let base = load(&folder.path().join("base.json"), &model, &prepared, &config);
     assert_eq!(base.train, alone);
     assert_ne!(start.train, alone);
-    assert_ne!(start.fingerprint, base.fingerprint);
+    assert_ne!(start.sources.model, base.sources.model);
 }

@@ -36,6 +36,49 @@ fn training_starts_at_ln_2_and_learns_the_preference() {
 }
 
 #[test]
+fn every_objective_learns_the_preference() {
+    use dpo_trainer::PairObjective::*;
+    for (objective, beta) in [(Kto, 0.1), (Orpo, 1.0), (Simpo, 2.0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DpoConfig { objective, beta, ..config() };
+        let (_, report) = train(fresh(), &config, folder.path());
+        let eval = &report.eval;
+        assert!(eval.loss_end.unwrap() < 0.9 * eval.loss_start.unwrap(), "{objective:?} {eval:?}");
+        assert!(eval.accuracy_end.unwrap() > 0.9, "{objective:?} {eval:?}");
+        // Only KTO compares with a reference; a fresh adapter is the reference.
+        assert_eq!(folder.path().join("reference.json").exists(), objective == Kto);
+        if objective == Kto {
+            assert!((eval.loss_start.unwrap() - 0.5).abs() < 1e-6);
+            assert!(report.log_history.iter().any(|entry| entry.metrics.contains_key("eval_kl")));
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_sorts_has_no_place_for_labels_and_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = DpoConfig { loss_type: vec![dpo_trainer::LossType::Aot], ..config() };
+    let mut pairs = pairs();
+    pairs.iter_mut().for_each(|pair| pair.weight = Some(0.5));
+    let error = run(fresh(), &pairs, &config, folder.path(), "dpo").err().unwrap().to_string();
+    assert!(error.starts_with("loss_type: aot and aot_unpaired mix the pairs"), "{error}");
+}
+
+#[test]
+fn a_shared_prompt_changes_nothing_but_rounding() {
+    let pairs = prepare(&base().tokenizer, &pairs(), &config()).unwrap().train;
+    let model = adapted();
+    let logps = |share_prompt| {
+        let config = DpoConfig { share_prompt, ..config() };
+        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), &config, &mut |_| {}).unwrap()
+    };
+    for (shared, alone) in logps(true).iter().zip(logps(false)) {
+        assert!((shared.chosen - alone.chosen).abs() < 1e-4, "{shared:?} {alone:?}");
+        assert!((shared.rejected - alone.rejected).abs() < 1e-4, "{shared:?} {alone:?}");
+    }
+}
+
+#[test]
 fn soft_labels_start_at_ln_2_too_and_another_reference_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config();
@@ -57,7 +100,7 @@ fn the_written_adapter_is_the_returned_model() {
     assert_eq!(model.fingerprint, loaded.fingerprint);
     let pairs = prepare(&model.tokenizer, &pairs(), &config()).unwrap().train;
     let score = |model: &LanguageModel| {
-        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), 8, &mut |_| {}).unwrap()
+        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), &config(), &mut |_| {}).unwrap()
     };
     assert_eq!(score(&model), score(&loaded));
     assert_ne!(score(&model), score(&base()));

@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn behind_a_cache() {
         for window in [None, Some(5)] {
-            attends(3, &Visibility::cached(&[0, 2, 7], 8, 1, window));
-            attends(3, &Visibility::cached(&[0, 2, 7], 0, 12, window));
-            attends(1, &Visibility::cached(&[1], 70, 70, window));
+            attends(3, &Visibility::continued(&[8, 6, 1], 1, window));
+            attends(3, &Visibility::continued(&[0, 2, 7], 12, window));
+            attends(1, &Visibility::continued(&[70], 70, window));
         }
     }
 
@@ -230,7 +230,9 @@ mod tests {
 
     #[test]
     fn a_query_sees_no_other_key() {
-        let visibility = Visibility::cached(&[2], 0, 5, None);
+        // Two pads, then a text of three.
+        let text = Segment { start: 2, len: 3, parent: None };
+        let visibility = Visibility::segments(&[vec![text]], 5, None);
         let [q, k] = ["q", "k"].map(|name| random(name, [1, HEADS, 5, DIM]));
         let device = burn::tensor::Device::flex();
         let v = Tensor::<1, Int>::arange(0..5, &device)

@@ -1,0 +1,119 @@
+//! Who answers, criticises, revises and compares: a model in this process, or one behind a server.
+
+mod http;
+mod local;
+mod server;
+
+use cai_data::record::Message;
+use cai_data::seed::Seed;
+use cai_model::generate::SamplingConfig;
+
+use crate::Result;
+use crate::clean::Rule;
+
+pub use server::{Server, ServerConfig};
+
+/// What a model said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The text, without white space around it (chat templates trim it too).
+    pub text: String,
+    /// Whether it was cut off at the largest number of tokens.
+    pub truncated: bool,
+    /// Whether control tokens were among its tokens.
+    pub control_tokens: bool,
+}
+
+/// A dialogue that ends with the user's turn, and what decides the draws of the reply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// The turns.
+    pub dialogue: Vec<Message>,
+    /// The seed.
+    pub seed: Seed,
+}
+
+/// What comes of a dialogue: an answer, or the rule by which there is none ([`Rule::NoRoom`],
+/// [`Rule::Rejected`], [`Rule::NoAnswer`]).
+pub type Answered<T> = std::result::Result<T, Rule>;
+
+/// A model that continues dialogues.
+pub trait ChatModel {
+    /// Names the model and everything about it that decides its replies.
+    fn fingerprint(&self) -> &str;
+
+    /// Why the model cannot answer this dialogue, if it is known before it is asked:
+    /// `template_refused` (for instance roles that do not alternate), `prompt_too_long` (no room for
+    /// the longest reply).
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be found out.
+    fn obstacle(
+        &self,
+        dialogue: &[Message],
+        sampling: &SamplingConfig,
+    ) -> Result<Option<&'static str>>;
+
+    /// A reply to each dialogue, in order, in batches of `batch_size`. `on_done` hears how many more
+    /// are done.
+    ///
+    /// # Errors
+    ///
+    /// What ends the run: a broken model, a server that cannot be reached.
+    fn replies(
+        &self,
+        asks: &[Ask],
+        sampling: &SamplingConfig,
+        batch_size: usize,
+        on_done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Answered<Reply>>>;
+
+    /// To each dialogue that asks to choose between (A) and (B), the probability of (A) among the
+    /// two, in order. `on_done` hears how many more are done.
+    ///
+    /// # Errors
+    ///
+    /// As [`replies`](Self::replies).
+    fn choices(
+        &self,
+        asks: &[Ask],
+        batch_size: usize,
+        on_done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Answered<f64>>>;
+}
+
+/// The models of critique and revision.
+#[derive(Copy, Clone)]
+pub struct Models<'a> {
+    /// Answers the prompts.
+    pub author: &'a dyn ChatModel,
+    /// Criticises and revises the answers.
+    pub critic: &'a dyn ChatModel,
+}
+
+impl<'a, M: ChatModel> From<&'a M> for Models<'a> {
+    /// One model for everything, as in the paper.
+    fn from(model: &'a M) -> Self {
+        Self { author: model, critic: model }
+    }
+}
+
+/// The softmax of two log-probabilities, at the first.
+fn first_share(first: f64, second: f64) -> f64 {
+    1.0 / (1.0 + (second - first).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_the_options_sum_to_one() {
+        for (a, b) in [(-1.0, -2.0), (-0.1, -30.0), (-900.0, -0.1), (-5.0, -5.0)] {
+            let sum = first_share(a, b) + first_share(b, a);
+            assert!((sum - 1.0).abs() < 1e-12, "{a} {b}: {sum}");
+        }
+        assert!((first_share(3f64.ln(), 0.0) - 0.75).abs() < 1e-12);
+    }
+}
