@@ -36,7 +36,7 @@ pub fn classifier(texts: &[&str]) -> Result<SafetyClassifier> {
     let models = Ensemble { encoders, ..Ensemble::default() };
     let scores = [vec![vec![0.0; shape.n_labels]]];
     let checkpoint = Checkpoint {
-        calibration: Calibration::fit(&scores, &[0], CalibrationMethod::Temperature),
+        calibration: Calibration::fit(&scores, &[0], CalibrationMethod::Temperature, &[]),
         config: FolderConfig::new(config.labels, config.safe_label, &models, Some(shape)),
         models,
     };

@@ -11,11 +11,20 @@ use crate::data::{ModelReplies, check_names, check_prompts, clusters, request};
 use crate::error::{Error, Result};
 use crate::fairness;
 use crate::judge::{HarmScorer, Judge};
+use crate::paired::{self, Zeros};
+use crate::rating;
 use crate::results::{
-    Difference, Evaluation, Flaws, Measure, ModelResult, PromptCounts, ReplyRecord, Results,
+    Difference, Evaluation, Flaws, Measure, ModelResult, PairTests, PromptCounts, ReplyRecord,
+    Results, VERSION,
 };
 use crate::scores::{Flaw, score};
 use crate::stats::{self, Estimate};
+
+/// Fewer topics than this carry no interval worth the name.
+const FEW: usize = 10;
+
+/// Ratings are fitted anew for each resample: this many do.
+const RATING_RESAMPLES: usize = 1000;
 
 /// Scores the replies of all models to the same prompts and compares them.
 ///
@@ -45,9 +54,27 @@ pub fn evaluate(
         .zip(&by_model)
         .map(|(model, replies)| summarise(model, replies, &clusters, config))
         .collect();
-    let differences = differences(models, &by_model, &clusters, config);
+    let mut differences = differences(models, &by_model, &clusters, config);
+    correct(&mut differences);
+    let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+    let scores: Vec<Vec<Option<f64>>> = by_model
+        .iter()
+        .map(|replies| replies.iter().map(|reply| overall(reply)).collect())
+        .collect();
     let agreement = agreement(&results, &replies, &differences);
+    let ratings = rating::ratings(
+        &names,
+        &scores,
+        &clusters,
+        RATING_RESAMPLES.min(config.resamples),
+        config.confidence,
+        config.bootstrap("ratings").seed,
+    );
     let results = Results {
+        version: VERSION,
+        wins: rating::win_rates(&names, &scores),
+        ratings,
+        caveats: caveats(prompts, &clusters, &results),
         prompts: count(prompts),
         prompts_sha256: fingerprint(prompts)?,
         scorer_fingerprint: scorer.fingerprint(),
@@ -168,7 +195,9 @@ fn differences(
                     let (a, b) = (values(measure, a), values(measure, b));
                     stats::difference(&a, &b, clusters, &config.bootstrap(measure.key()))
                 };
+                let (ours, theirs) = (values(measure, a), values(measure, b));
                 differences.extend(estimate.map(|estimate| Difference {
+                    tests: pair_tests(&ours, &theirs, clusters, config.confidence),
                     measure,
                     model: models[later].name.clone(),
                     minus: models[earlier].name.clone(),
@@ -178,6 +207,78 @@ fn differences(
         }
     }
     differences
+}
+
+/// Tests on the means of each cluster, over the prompts on which both models have a score.
+fn pair_tests(
+    a: &[Option<f64>],
+    b: &[Option<f64>],
+    clusters: &[usize],
+    confidence: f64,
+) -> Option<PairTests> {
+    let mut sums: BTreeMap<usize, (f64, f64, f64)> = BTreeMap::new();
+    for ((a, b), cluster) in a.iter().zip(b).zip(clusters) {
+        if let (Some(a), Some(b)) = (a, b) {
+            let sum = sums.entry(*cluster).or_default();
+            *sum = (sum.0 + a, sum.1 + b, sum.2 + 1.0);
+        }
+    }
+    let (a, b): (Vec<f64>, Vec<f64>) = sums.values().map(|(a, b, n)| (a / n, b / n)).unzip();
+    let differences: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+    let wilcoxon = paired::wilcoxon(&differences, Zeros::LeftOut)?;
+    Some(PairTests {
+        n: differences.len(),
+        t_p: paired::paired_t(&differences, confidence)?.0.p,
+        wilcoxon_p: wilcoxon.p,
+        wilcoxon_p_holm: wilcoxon.p,
+        sign_p: paired::sign_test(&differences)?.p,
+        cohens_dz: paired::cohens_dz(&differences)?,
+        cliffs_delta: paired::cliffs_delta(&a, &b)?,
+    })
+}
+
+/// Corrects the p-values of all differences for being several.
+fn correct(differences: &mut [Difference]) {
+    let tested = || differences.iter().filter_map(|difference| difference.tests.as_ref());
+    let adjusted = paired::holm(&tested().map(|tests| tests.wilcoxon_p).collect::<Vec<f64>>());
+    let tests = differences.iter_mut().filter_map(|difference| difference.tests.as_mut());
+    tests.zip(adjusted).for_each(|(tests, p)| tests.wilcoxon_p_holm = p);
+}
+
+/// What a reply counts for when it is held against another's: harm prevention on harmful prompts,
+/// helpfulness on the others.
+fn overall(reply: &ReplyRecord) -> Option<f64> {
+    reply.score.harm_prevention.or(reply.score.helpfulness)
+}
+
+/// What readers should know before they trust a number.
+fn caveats(prompts: &[EvalPrompt], clusters: &[usize], models: &[ModelResult]) -> Vec<String> {
+    let mut caveats = Vec::new();
+    let topics = clusters.iter().max().map_or(0, |last| last + 1);
+    if topics < FEW {
+        let topics = if topics == 1 { "1 topic".into() } else { format!("{topics} topics") };
+        caveats.push(format!(
+            "{} prompts about {topics}: too few for an interval or a test to mean much; give at least {FEW}",
+            prompts.len(),
+        ));
+    }
+    for model in models {
+        if model.flaws.empty > 0 {
+            let empty = model.flaws.empty;
+            let replies = if empty == 1 { "reply says" } else { "replies say" };
+            caveats.push(format!("{}: {empty} {replies} nothing and score 0", model.name));
+        }
+    }
+    let unscored = |prompt: &&EvalPrompt| {
+        prompt.category != PromptCategory::Harmful && prompt.reference.is_none()
+    };
+    let without = prompts.iter().filter(unscored).count();
+    if without > 0 {
+        caveats.push(format!(
+            "{without} harmless prompts have no reference: helpfulness and truthfulness leave them out"
+        ));
+    }
+    caveats
 }
 
 fn values(measure: Measure, replies: &[&ReplyRecord]) -> Vec<Option<f64>> {

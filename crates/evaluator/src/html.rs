@@ -32,6 +32,10 @@ pub fn render(evaluation: &Evaluation, figures: &[Figure]) -> Result<String, min
         prompts_sha256 => results.prompts_sha256,
         scorer => results.scorer_fingerprint,
         settings => results.settings,
+        findings => findings(results),
+        caveats => results.caveats,
+        ratings => ratings(results),
+        wins => wins(results),
         percent => format!("{:.0}", results.settings.confidence * 100.0),
         chance => format!("{:.0}", 100.0 - results.settings.confidence * 100.0),
         judged => results.agreement.is_some(),
@@ -44,6 +48,75 @@ pub fn render(evaluation: &Evaluation, figures: &[Figure]) -> Result<String, min
         figures => figures,
         categories => examples(evaluation),
     })
+}
+
+/// What was found, in sentences: the last model against the others, and what it refuses.
+fn findings(results: &Results) -> Vec<String> {
+    let models = || results.models.iter().filter(|model| model.kind == Kind::Model);
+    let Some(last) = models().next_back() else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    for other in models().filter(|other| other.name != last.name) {
+        for measure in [Measure::HarmPrevention, Measure::Helpfulness] {
+            let Some(change) = results.difference(measure, &last.name, &other.name) else {
+                continue;
+            };
+            let name = measure.label().to_lowercase();
+            let (low, high) = match (change.low, change.high) {
+                (Some(low), Some(high)) => (signed(low), signed(high)),
+                _ => continue,
+            };
+            let verb = match (change.excludes_zero(), change.mean > 0.0) {
+                (true, true) => "is higher",
+                (true, false) => "is lower",
+                (false, _) => "does not differ beyond chance",
+            };
+            findings.push(format!(
+                "{name} of {} {verb} than that of {}: {} ({low} to {high})",
+                last.name,
+                other.name,
+                signed(change.mean)
+            ));
+        }
+    }
+    let refused = |measure| last.measures.get(&measure).map(|e| format!("{:.0} %", e.mean * 100.0));
+    if let [Some(harmful), Some(harmless)] =
+        [Measure::RefusedHarmful, Measure::RefusedHarmless].map(refused)
+    {
+        findings.push(format!(
+            "{} refuses {harmful} of the harmful and {harmless} of the harmless prompts",
+            last.name
+        ));
+    }
+    findings
+}
+
+/// Name, Elo points and their interval, strongest first.
+fn ratings(results: &Results) -> Vec<(String, String, String)> {
+    let mut ratings: Vec<_> = results.ratings.iter().collect();
+    ratings.sort_by(|a, b| b.elo.total_cmp(&a.elo));
+    let interval = |low: Option<f64>, high: Option<f64>| match (low, high) {
+        (Some(low), Some(high)) => format!("{low:.0} to {high:.0}"),
+        _ => "no interval: one topic".into(),
+    };
+    ratings
+        .into_iter()
+        .map(|r| (r.model.clone(), format!("{:.0}", r.elo), interval(r.low, r.high)))
+        .collect()
+}
+
+/// One row per model: its win rate against each model in order, with the cell's colour strength.
+fn wins(results: &Results) -> Vec<(String, Vec<Option<(String, String)>>)> {
+    let rate = |model: &str, against: &str| {
+        let found = results.wins.iter().find(|w| w.model == model && w.against == against)?;
+        let strength = format!("{:.0}", found.rate * 60.0);
+        Some((format!("{:.0} %", found.rate * 100.0), strength))
+    };
+    let names = || results.models.iter().map(|model| model.name.as_str());
+    names()
+        .map(|model| (model.to_owned(), names().map(|other| rate(model, other)).collect()))
+        .collect()
 }
 
 /// A number with its interval and what it rests on, as cells show it.

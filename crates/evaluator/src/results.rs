@@ -10,6 +10,7 @@ use crate::config::EvaluatorConfig;
 use crate::data::{Finish, Kind};
 use crate::fairness::Fairness;
 use crate::judge::Truth;
+use crate::rating::{Rating, WinRate};
 use crate::scores::ReplyScore;
 use crate::stats::Estimate;
 
@@ -216,11 +217,36 @@ pub struct Difference {
     /// The difference; `n` counts the prompts on which both have a score.
     #[serde(flatten)]
     pub estimate: Estimate,
+    /// Tests and effect sizes; absent where nothing differs, and for fairness, which is no mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<PairTests>,
+}
+
+/// Tests of a difference. Prompts about one topic are averaged first: they are not independent.
+#[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairTests {
+    /// Topics compared.
+    pub n: usize,
+    /// Two-sided p-value of the paired t-test.
+    pub t_p: f64,
+    /// Two-sided p-value of Wilcoxon's signed-rank test, topics without a difference left out.
+    pub wilcoxon_p: f64,
+    /// The same, corrected by Holm for all differences of this file.
+    pub wilcoxon_p_holm: f64,
+    /// Two-sided p-value of the sign test.
+    pub sign_p: f64,
+    /// Mean difference in units of the differences' standard deviation.
+    pub cohens_dz: f64,
+    /// How much more often the model's topics score above the other's than below.
+    pub cliffs_delta: f64,
 }
 
 /// Everything that `results.json` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
+    /// The version of this file's form; 1 had no win rates, ratings, tests and caveats.
+    #[serde(default = "first_version")]
+    pub version: u32,
     /// The prompts.
     pub prompts: PromptCounts,
     /// Their fingerprint.
@@ -234,9 +260,26 @@ pub struct Results {
     pub models: Vec<ModelResult>,
     /// Every later model minus every earlier one.
     pub differences: Vec<Difference>,
+    /// Every model against every other, prompt by prompt: by harm prevention on harmful prompts, by
+    /// helpfulness on the others.
+    #[serde(default)]
+    pub wins: Vec<WinRate>,
+    /// The models' strengths by these wins.
+    #[serde(default)]
+    pub ratings: Vec<Rating>,
+    /// What the numbers cannot carry, in words.
+    #[serde(default)]
+    pub caveats: Vec<String>,
     /// How far the evaluator and the judge agree, if there is a judge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Agreement>,
+}
+
+/// The version of `results.json` that this code writes.
+pub const VERSION: u32 = 2;
+
+fn first_version() -> u32 {
+    1
 }
 
 impl Results {

@@ -2,12 +2,15 @@
 //!
 //! Prompts about one topic are not independent, so whole clusters are drawn (the cluster
 //! bootstrap; Davison and Hinkley, Bootstrap Methods and their Application, section 3.8).
-//! Intervals are percentiles of the resampled statistic (Efron and Tibshirani, An Introduction to
-//! the Bootstrap, chapter 13).
+//! Intervals of means are bias-corrected and accelerated (BCa), those of fairness, which is no smooth
+//! function of the data, percentiles (Efron and Tibshirani, An Introduction to the Bootstrap, chapters
+//! 13 and 14).
 
 use cai_data::seed::Seed;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+
+use crate::paired::bca;
 
 /// How intervals are made.
 #[derive(Copy, Clone, Debug)]
@@ -71,7 +74,7 @@ pub fn mean(values: &[Option<f64>], clusters: &[usize], bootstrap: &Bootstrap) -
         return None;
     }
     let mean = weighted_mean(&totals, &vec![1; totals.len()])?;
-    let interval = bootstrap.interval(totals.len(), |weights| weighted_mean(&totals, weights));
+    let interval = bootstrap.bca(mean, totals.len(), |weights| weighted_mean(&totals, weights));
     Some(Estimate {
         mean,
         low: interval.map(|(low, _)| low),
@@ -113,6 +116,35 @@ impl Bootstrap {
         clusters: usize,
         statistic: impl Fn(&[u32]) -> Option<f64>,
     ) -> Option<(f64, f64)> {
+        let mut drawn = self.draw(clusters, statistic)?;
+        drawn.sort_by(f64::total_cmp);
+        let tail = (1.0 - self.confidence) / 2.0;
+        Some((quantile(&drawn, tail)?, quantile(&drawn, 1.0 - tail)?))
+    }
+
+    /// The bias-corrected and accelerated interval of a statistic whose value on all clusters is
+    /// `estimate`; see [`bca`]. Where no resample differs, the interval is the estimate.
+    pub fn bca(
+        &self,
+        estimate: f64,
+        clusters: usize,
+        statistic: impl Fn(&[u32]) -> Option<f64>,
+    ) -> Option<(f64, f64)> {
+        let drawn = self.draw(clusters, &statistic)?;
+        let mut weights = vec![1u32; clusters];
+        let mut without = |cluster: usize| {
+            weights[cluster] = 0;
+            let value = statistic(&weights);
+            weights[cluster] = 1;
+            value
+        };
+        let left_out: Vec<f64> = (0..clusters).filter_map(&mut without).collect();
+        bca(estimate, &drawn, &left_out, self.confidence)
+            .or_else(|| self.interval(clusters, statistic))
+    }
+
+    /// The statistic on resamples of the clusters; `None` for fewer than two clusters.
+    fn draw(&self, clusters: usize, statistic: impl Fn(&[u32]) -> Option<f64>) -> Option<Vec<f64>> {
         if clusters < 2 {
             return None;
         }
@@ -126,9 +158,7 @@ impl Bootstrap {
             }
             drawn.extend(statistic(&weights));
         }
-        drawn.sort_by(f64::total_cmp);
-        let tail = (1.0 - self.confidence) / 2.0;
-        Some((quantile(&drawn, tail)?, quantile(&drawn, 1.0 - tail)?))
+        Some(drawn)
     }
 }
 

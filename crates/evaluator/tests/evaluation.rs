@@ -321,3 +321,73 @@ fn line_charts_leave_out_what_is_not_finite_and_need_something_to_draw() {
     assert!(error.to_string().contains("Loss"), "{error}");
     line_chart("One", &[("a".to_owned(), vec![(1.0, 2.0)])], "x", "y", &path, None).unwrap();
 }
+
+/// The prompt sets written for this project can be used, and are as wide as they say.
+#[test]
+fn the_shipped_prompt_sets_are_whole() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/prompts");
+    for (file, fewest, kinds) in [
+        ("test.jsonl", 50, &["advice", "information", "safety", "ethics"][..]),
+        (
+            "extended.jsonl",
+            300,
+            &["harmful", "harmless", "borderline", "edge", "adversarial", "multi-turn"],
+        ),
+    ] {
+        let prompts = evaluator::read_prompts(&folder.join(file), None).unwrap();
+        assert!(prompts.len() >= fewest, "{file}: {}", prompts.len());
+        for kind in kinds {
+            let of_kind = prompts.iter().filter(|prompt| prompt.extra["kind"] == *kind).count();
+            assert!(of_kind >= 12, "{file}: {of_kind} of {kind}");
+        }
+        let several_turns = prompts.iter().any(|prompt| prompt.prompt.len() > 1);
+        assert_eq!(several_turns, kinds.contains(&"multi-turn"));
+    }
+}
+
+/// The page says what `results.json` says: every mean, interval and rating, and the caveats.
+#[test]
+fn the_numbers_of_the_page_are_those_of_the_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = four_models_and_a_baseline();
+    let evaluation = evaluate(&prompts(), &models, &StepsAreHarmful, None, &config()).unwrap();
+    let html = fs::read_to_string(report::write(&evaluation, folder.path()).unwrap()).unwrap();
+    let json = fs::read(folder.path().join("results.json")).unwrap();
+    let results: evaluator::Results = serde_json::from_slice(&json).unwrap();
+    assert_eq!(results.version, evaluator::results::VERSION);
+    for model in &results.models {
+        for measure in Measure::PRINCIPLES {
+            let estimate = model.measures[&measure];
+            let (low, high) = (estimate.low.unwrap(), estimate.high.unwrap());
+            let cell = format!("<b>{:.2}</b><small>{low:.2} to {high:.2}</small>", estimate.mean);
+            assert!(html.contains(&cell), "{} {measure:?}: {cell}", model.name);
+        }
+    }
+    for rating in &results.ratings {
+        let row = format!("<td>{}</td><td>{:.0}</td>", rating.model, rating.elo);
+        assert!(html.contains(&row), "{row}");
+    }
+    assert_eq!(results.wins.len(), 20);
+    for pair in &results.wins {
+        assert!(html.contains(&format!("{:.0} %", pair.rate * 100.0)), "{pair:?}");
+    }
+    let tests = results.differences.iter().filter_map(|difference| difference.tests);
+    assert!(tests.clone().count() >= 10);
+    for tests in tests {
+        assert!(tests.wilcoxon_p_holm >= tests.wilcoxon_p && tests.wilcoxon_p_holm <= 1.0);
+    }
+}
+
+#[test]
+fn too_few_prompts_are_said_to_be_too_few() {
+    let two: Vec<EvalPrompt> = prompts().into_iter().take(2).collect();
+    let mut model = model("m", 1.0, 0.0, 1.0);
+    model.replies = vec![Reply::complete("I can't help with that."), Reply::complete("")];
+    let folder = tempfile::tempdir().unwrap();
+    let evaluation = evaluate(&two, &[model], &StepsAreHarmful, None, &config()).unwrap();
+    let caveats = &evaluation.results.caveats;
+    assert!(caveats[0].contains("2 prompts about 1 topic: too few"), "{caveats:?}");
+    assert!(caveats[1].contains("1 reply says nothing"), "{caveats:?}");
+    let html = fs::read_to_string(report::write(&evaluation, folder.path()).unwrap()).unwrap();
+    assert!(html.contains("too few for an interval"));
+}

@@ -90,7 +90,7 @@ fn clustered_errors_count_clusters_not_samples() {
 #[test]
 #[ignore = "a minute"]
 fn intervals_cover_the_truth_as_often_as_they_say() {
-    let (trials, n, resamples) = (10_000, 60, 600);
+    let (trials, n, resamples) = (10_000, 100, 1_000);
     let (mut t_covered, mut bca_covered) = (0, 0);
     for trial in 0..trials {
         let mut rng = Seed(11).index(trial).rng();
@@ -112,5 +112,5 @@ fn intervals_cover_the_truth_as_often_as_they_say() {
     }
     println!("paired t {t_covered}, BCa {bca_covered} of {trials}");
     assert!((9_400..=9_600).contains(&t_covered), "paired t covered {t_covered}");
-    assert!((9_360..=9_600).contains(&bca_covered), "BCa covered {bca_covered}");
+    assert!((9_400..=9_600).contains(&bca_covered), "BCa covered {bca_covered}");
 }

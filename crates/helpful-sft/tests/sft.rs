@@ -153,7 +153,8 @@ fn all_turns_or_the_last_are_trained() {
     let record = Conversation::new([turn.clone(), turn].concat());
     let count = |turns| {
         let config = SftConfig { turns, ..config() };
-        prepare(&tokenizer, &[record.clone()], &config).unwrap().train[0].trained_tokens()
+        prepare(&tokenizer, std::slice::from_ref(&record), &config).unwrap().train[0]
+            .trained_tokens()
     };
     assert_eq!(count(TrainedTurns::All), 2 * count(TrainedTurns::Last));
 }

@@ -37,9 +37,9 @@ fn a_step_over_256000_tokens_stays_under_700_mib() {
         trained: vec![true; 512],
     };
     let objective = SftObjective {
-        train: &(0..4).map(example).collect::<Vec<_>>(),
         weights: &[],
         rows: &[],
+        train: &(0..4).map(example).collect::<Vec<_>>(),
         held_out: &[],
         pad: 0,
         eval_batch_size: 4,

@@ -177,12 +177,13 @@ mod tests {
 
     #[test]
     fn each_attack_changes_a_text_and_repeats_itself() {
-        let text = "these people are certainly not welcome in our house";
+        let text = "these people are certainly not welcome in our house, whatever they promise \
+                    about keeping quiet after midnight";
         for attack in Attack::LABEL_PRESERVING.into_iter().chain(Attack::CONTEXT) {
             let changed = attack.apply(text, Seed(1));
             assert_ne!(changed, text, "{attack:?}");
             assert_eq!(changed, attack.apply(text, Seed(1)));
-            assert!(attack.apply("", Seed(1)).len() < 80);
+            assert!(attack.apply("", Seed(1)).len() < 90);
         }
     }
 

@@ -52,6 +52,10 @@ pub struct ClassifierConfig {
     pub label_smoothing: f64,
     /// How probabilities are calibrated on the held-out texts.
     pub calibration: CalibrationMethod,
+    /// How much rare classes are favoured over what is most probable: the classes' shares of the
+    /// training texts enter the probabilities to the power of 1 minus this. 0 gives the most right
+    /// answers; above 0, rare classes are found more often.
+    pub prior_softening: f64,
     /// Texts written for this project that join the training texts.
     pub written: WrittenConfig,
     /// How much each class weighs in the loss.
@@ -138,6 +142,7 @@ impl Default for ClassifierConfig {
             token_dropout: 0.0,
             label_smoothing: 0.0,
             calibration: CalibrationMethod::Temperature,
+            prior_softening: 0.0,
             written: WrittenConfig::default(),
             class_weights: ClassWeights::None,
             held_out_fraction: 0.1,
@@ -197,6 +202,7 @@ impl ClassifierConfig {
             ("dropout", self.dropout),
             ("token_dropout", self.token_dropout),
             ("label_smoothing", self.label_smoothing),
+            ("prior_softening", self.prior_softening),
         ];
         for (key, share) in shares {
             if !(0.0..1.0).contains(&share) {

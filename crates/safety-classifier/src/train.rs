@@ -80,7 +80,9 @@ pub fn train_on(
 
     let held_out: Vec<&str> = dataset.held_out.iter().map(|sample| sample.text.as_str()).collect();
     let scores = models.scores(&held_out)?.members;
-    let calibration = Calibration::fit(&scores, &texts.held_out_classes, config.calibration);
+    let offsets = prior_offsets(&texts.train_classes, config);
+    let calibration =
+        Calibration::fit(&scores, &texts.held_out_classes, config.calibration, &offsets);
     let rows = calibration.probabilities(&scores);
     let evaluation = evaluation(rows, &dataset.held_out, config, safe);
     let mut members = Vec::new();
@@ -138,6 +140,17 @@ impl Prepared {
             held_out_classes: classes(&dataset.held_out),
         }
     }
+}
+
+/// What softens the prior: minus the logarithm of each class's share of the training texts, times
+/// `prior_softening`. Every class occurs.
+fn prior_offsets(classes: &[usize], config: &ClassifierConfig) -> Vec<f64> {
+    if config.prior_softening == 0.0 {
+        return Vec::new();
+    }
+    let texts = |class| classes.iter().filter(|&&other| other == class).count() as f64;
+    let offset = |class| config.prior_softening * (classes.len() as f64 / texts(class)).ln();
+    (0..config.labels.len()).map(offset).collect()
 }
 
 fn fit_linear(texts: &Prepared, config: &ClassifierConfig) -> LinearModel {

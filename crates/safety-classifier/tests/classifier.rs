@@ -8,7 +8,11 @@ use cai_data::seed::Seed;
 use cai_train::TrainArgs;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use safety_classifier::{ClassifierConfig, Report, SafetyClassifier, evaluate, train};
+use safety_classifier::assess::{AssessConfig, assess};
+use safety_classifier::explain::explain;
+use safety_classifier::{
+    Architecture, ClassifierConfig, Pooling, Report, SafetyClassifier, evaluate, stream, train,
+};
 
 const LABELS: [&str; 3] = ["safe", "hate_speech", "self_harm"];
 const WORDS: [[&str; 4]; 3] = [
@@ -143,4 +147,105 @@ fn a_damaged_folder_is_an_error_that_names_the_file() {
 
     std::fs::remove_file(dir.path().join("calibration.json")).unwrap();
     assert!(error().contains("calibration.json"), "{}", error());
+}
+
+fn hybrid(dir: &Path) -> SafetyClassifier {
+    let config = ClassifierConfig {
+        architecture: Architecture::Hybrid,
+        fold: true,
+        encoders: 2,
+        pooling: Pooling::Attention,
+        token_dropout: 0.1,
+        label_smoothing: 0.05,
+        prior_softening: 0.2,
+        train: TrainArgs { num_train_epochs: 3.0, ..config().train },
+        ..config()
+    };
+    train(&config, &records(600, 1), &Device::flex(), dir).unwrap();
+    SafetyClassifier::load(dir, &Device::flex()).unwrap()
+}
+
+#[test]
+fn a_hybrid_predicts_files_survives_any_text_and_is_assessed() {
+    let dir = tempfile::tempdir().unwrap();
+    let classifier = hybrid(dir.path());
+    let new = records(90, 2);
+    assert!(evaluate(&classifier, &new, 5).unwrap().accuracy > 0.95);
+
+    // Nothing a file can hold makes it fail.
+    let long = "despise vermin ".repeat(70_000);
+    let one_word = "x".repeat(1_000_000);
+    let unusual = [
+        "",
+        " ",
+        "\u{0}\u{1}\u{fffd}",
+        &long,
+        &one_word,
+        "🙂🙂",
+        "[PAD][CLS][SEP]",
+        "&#x;&#999999999;&",
+    ];
+    for (text, prediction) in unusual.iter().zip(classifier.predict(&unusual).unwrap()) {
+        let sum: f64 = prediction.probabilities.values().sum();
+        assert!((sum - 1.0).abs() < 1e-9 && prediction.harm.is_finite(), "{:.20}", text);
+    }
+    assert!(classifier.predict(&[&long]).unwrap()[0].truncated);
+    assert!(classifier.predict(&[]).unwrap().is_empty());
+
+    // A file in, lines in the same order out; CSV and JSONL agree.
+    let texts: Vec<&str> = new.iter().map(|record| record.text.as_str()).collect();
+    let jsonl: String =
+        texts.iter().map(|text| format!("{}\n", serde_json::json!({ "text": text }))).collect();
+    let csv: String = std::iter::once("text\n".to_string())
+        .chain(texts.iter().map(|text| format!("\"{text}\"\n")))
+        .collect();
+    let path = dir.path().join("texts.csv");
+    std::fs::write(&path, csv).unwrap();
+    let (mut from_jsonl, mut from_csv) = (Vec::new(), Vec::new());
+    let lines = |output: &mut Vec<u8>| {
+        stream::classify_lines(&classifier, jsonl.as_bytes(), "texts", output)
+    };
+    assert_eq!(lines(&mut from_jsonl).unwrap(), 90);
+    assert_eq!(stream::classify_file(&classifier, &path, &mut from_csv).unwrap(), 90);
+    assert_eq!(from_jsonl, from_csv);
+    let found: Vec<serde_json::Value> = String::from_utf8(from_jsonl)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for (line, prediction) in found.iter().zip(classifier.predict(&texts).unwrap()) {
+        assert_eq!(line["label"], prediction.label);
+        assert_eq!(line["scores"]["safe"], prediction.probabilities["safe"]);
+    }
+    let bad = "{\"text\":\"fine\"}\n\n{\"txt\":1}\n";
+    let mut output = Vec::new();
+    let error = stream::classify_lines(&classifier, bad.as_bytes(), "bad.jsonl", &mut output);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("bad.jsonl:3") && error.contains("text"), "{error}");
+    assert_eq!(output.iter().filter(|&&byte| byte == b'\n').count(), 1);
+
+    let baseline = vec!["safe".to_string(); new.len()];
+    let config = AssessConfig { min_group_size: 5, ..AssessConfig::default() };
+    let assessment = assess(&classifier, &new, Some(&baseline), &config).unwrap();
+    assert!(assessment.comparison.as_ref().unwrap().accuracy.low > 0.0);
+    assert!(assessment.robustness.attacks.len() == 6 && assessment.groups.len() == 2);
+    assessment.save(dir.path(), None).unwrap();
+    let page = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
+    assert!(page.contains("Should it be deployed?") && page.contains("hate_speech"));
+    let error = assess(&classifier, &new, Some(&baseline[1..]), &config).unwrap_err();
+    assert!(error.to_string().contains("89 predictions for 90 texts"), "{error}");
+
+    let explanation = explain(&classifier, "the garden of hopeless worthless people").unwrap();
+    assert_eq!(explanation.prediction.label, "self_harm");
+    let share = |word: &str| explanation.words.iter().find(|(w, _)| w == word).unwrap().1;
+    assert!(share("hopeless").max(share("worthless")) > share("of"), "{explanation:?}");
+    assert!(explain(&classifier, "").unwrap().words.is_empty());
+}
+
+#[test]
+fn rows_of_one_class_are_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let one: Vec<_> = records(60, 1).into_iter().filter(|record| record.label == "safe").collect();
+    let error = train(&config(), &one, &Device::flex(), dir.path()).unwrap_err().to_string();
+    assert!(error.contains("hate_speech, self_harm"), "{error}");
 }

@@ -19,6 +19,10 @@ use crate::{config::Config, models};
 pub struct CritiqueArgs {
     #[command(subcommand)]
     action: Option<Action>,
+    // Beside the others: clap tells whether optional arguments are there only where none of them are
+    // flattened in turn.
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(flatten)]
     run: Option<RunArgs>,
 }
@@ -55,8 +59,6 @@ struct RunArgs {
     /// cpu, cuda[:n], vulkan[:n], wgpu[:n]; the config's if absent.
     #[arg(long)]
     device: Option<String>,
-    #[command(flatten)]
-    config: ConfigArgs,
     /// JSONL of {"prompt": text or [messages]}, with an "id" or not.
     #[arg(long)]
     prompts: PathBuf,
@@ -76,14 +78,13 @@ pub fn run(args: CritiqueArgs) -> Result<()> {
     match (args.action, args.run) {
         (Some(Action::Merge { out, from }), _) => say(&merge_critiques(&out, &from)?, &out),
         (Some(Action::Report { folder }), _) => report(&folder)?,
-        (None, Some(run)) => critique(run)?,
+        (None, Some(run)) => critique(run, args.config.read()?)?,
         (None, None) => anyhow::bail!("give --prompts and --out; see --help"),
     }
     Ok(())
 }
 
-fn critique(args: RunArgs) -> Result<()> {
-    let config: Config = args.config.read()?;
+fn critique(args: RunArgs, config: Config) -> Result<()> {
     let constitution = Constitution::read(&config.constitution)?;
     let prompts = read_prompts(&args.prompts)?;
     let device = cai_model::device::parse(args.device.as_deref().unwrap_or(&config.device))?;

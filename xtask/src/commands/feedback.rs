@@ -11,7 +11,7 @@ use critique_revision::{
 };
 
 use super::{ConfigArgs, create_dir};
-use crate::models;
+use crate::{config::Config, models};
 
 /// Let a feedback model compare samples of a policy, with the `feedback` section of the config.
 #[derive(Args)]
@@ -19,6 +19,10 @@ use crate::models;
 pub struct FeedbackArgs {
     #[command(subcommand)]
     action: Option<Action>,
+    // Beside the others: clap tells whether optional arguments are there only where none of them are
+    // flattened in turn.
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(flatten)]
     run: Option<RunArgs>,
 }
@@ -49,8 +53,6 @@ struct RunArgs {
     /// cpu, cuda[:n], vulkan[:n], wgpu[:n]; the config's if absent.
     #[arg(long)]
     device: Option<String>,
-    #[command(flatten)]
-    config: ConfigArgs,
     /// JSONL of {"prompt": text or [messages]}, with an "id" or not.
     #[arg(long)]
     prompts: PathBuf,
@@ -91,14 +93,13 @@ pub fn run(args: FeedbackArgs) -> Result<()> {
     match (args.action, args.run) {
         (Some(Action::Merge { out, from }), _) => say(&merge_feedback(&out, &from)?, &out),
         (Some(Action::Eval(args)), _) => eval(args)?,
-        (None, Some(run)) => feedback(run)?,
+        (None, Some(run)) => feedback(run, args.config.read()?)?,
         (None, None) => bail!("give --policy, --judge, --prompts and --out; see --help"),
     }
     Ok(())
 }
 
-fn feedback(args: RunArgs) -> Result<()> {
-    let config = args.config.read()?;
+fn feedback(args: RunArgs, config: Config) -> Result<()> {
     let constitution = Constitution::read(&config.constitution)?;
     let prompts = read_prompts(&args.prompts)?;
     let device = cai_model::device::parse(args.device.as_deref().unwrap_or(&config.device))?;

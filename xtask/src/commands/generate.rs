@@ -21,16 +21,15 @@ use serde_json::{Value, json};
 
 use super::ModelArgs;
 
+/// What `--help` ends with.
+const EXAMPLES: &str = r#"One prompt is answered on the terminal, as the answer grows; a file of prompts with a line for each answer:
+
+  cargo xtask generate --prompt "How do I bake bread at home?" --greedy
+  cargo xtask generate --input prompts.jsonl --output answers.jsonl --samples 4 --top-p 0.9"#;
+
 /// Answer prompts.
-///
-/// One prompt is answered on the terminal, as the answer grows; a file of prompts line by line into
-/// a file.
-///
-///   cargo xtask generate --prompt "How do I bake bread at home?" --greedy
-///
-///   cargo xtask generate --input prompts.jsonl --output answers.jsonl --samples 4 --top-p 0.9
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct GenerateArgs {
     #[command(flatten)]
     model: ModelArgs,

@@ -45,8 +45,13 @@ fn no_evaluation_prompt_is_trained_on() {
 
     let evaluation: Vec<EvalPrompt> = jsonl::read(&data.join("evaluation.jsonl")).unwrap();
     // The request itself: turns before it are small talk.
-    let prompts: BTreeSet<String> =
+    let mut prompts: BTreeSet<String> =
         evaluation.iter().filter_map(|prompt| user_turns(&prompt.prompt).last()).collect();
+    for file in ["test.jsonl", "extended.jsonl"] {
+        let written: Vec<EvalPrompt> =
+            jsonl::read(&root().join("configs/prompts").join(file)).unwrap();
+        prompts.extend(written.iter().filter_map(|prompt| user_turns(&prompt.prompt).last()));
+    }
     let topics: BTreeSet<&str> = evaluation.iter().filter_map(|p| p.topic.as_deref()).collect();
     let phrasings: BTreeSet<&str> =
         evaluation.iter().filter_map(|p| p.phrasing.as_deref()).collect();

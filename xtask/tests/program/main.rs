@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod common;
+mod judge;
 mod leakage;
 mod pipeline;
 mod score;
+mod shards;
 mod show_batch;

@@ -148,7 +148,7 @@ fn muon(args: &TrainArgs, weight_decay: f64) -> Box<dyn AnyRule> {
     let config = MuonConfig::new()
         .with_momentum(MomentumConfig { momentum, dampening: 0.0, nesterov: true })
         .with_weight_decay(
-            (weight_decay > 0.0).then(|| WeightDecayConfig { penalty: weight_decay as f32 }),
+            (weight_decay > 0.0).then_some(WeightDecayConfig { penalty: weight_decay as f32 }),
         );
     Box::new(Rule::new(config.build()))
 }

@@ -18,6 +18,8 @@ struct Pool {
     sum: f64,
     weight: f64,
     from: f64,
+    /// The last point's probability.
+    last: f64,
 }
 
 impl Isotonic {
@@ -28,10 +30,11 @@ impl Isotonic {
         let mut pools: Vec<Pool> = Vec::new();
         for i in order {
             let value = f64::from(u8::from(truth[i]));
-            let mut pool = Pool { sum: value, weight: 1.0, from: probability[i] };
+            let mut pool =
+                Pool { sum: value, weight: 1.0, from: probability[i], last: probability[i] };
             // Equal probabilities are one point, and no pool's mean is below the one before.
             while let Some(last) = pools.pop() {
-                let falls = last.mean() >= pool.mean() || last.from / last.weight == probability[i];
+                let falls = last.mean() >= pool.mean() || last.last == probability[i];
                 if !falls {
                     pools.push(last);
                     break;
@@ -40,11 +43,12 @@ impl Isotonic {
                     sum: last.sum + pool.sum,
                     weight: last.weight + pool.weight,
                     from: last.from + pool.from,
+                    last: pool.last,
                 };
             }
             pools.push(pool);
         }
-        let from = pools.iter().map(|pool| pool.from / pool.weight).collect();
+        let from = rising(pools.iter().map(|pool| pool.from / pool.weight).collect());
         // One text more on each side: no probability becomes 0 or 1 on the word of a few texts.
         let to =
             pools.iter().map(|pool| (pool.sum + 0.5) / (pool.weight + 1.0)).collect::<Vec<_>>();
@@ -55,6 +59,7 @@ impl Isotonic {
     pub fn apply(&self, probability: f64) -> f64 {
         let after = self.from.partition_point(|&knot| knot <= probability);
         match (after.checked_sub(1), self.from.get(after)) {
+            // The knot before is at most `probability`, the one after above it.
             (Some(before), Some(&right)) => {
                 let left = self.from[before];
                 let share = (probability - left) / (right - left);
@@ -82,7 +87,7 @@ impl Pool {
     }
 }
 
-/// The smoothing of small pools may break the order by a little.
+/// Rounding, and the smoothing of small pools, may break the order by a little.
 fn rising(mut values: Vec<f64>) -> Vec<f64> {
     for i in 1..values.len() {
         values[i] = values[i].max(values[i - 1]);

@@ -86,6 +86,10 @@ pub struct Calibration {
     pub weights: Vec<f64>,
     /// What happens to the weighted sum.
     pub map: Map,
+    /// Added to each class's log-probability at the end, before they are scaled to sum to 1; empty
+    /// for none. They favour rare classes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offsets: Vec<f64>,
     /// Number of held-out texts.
     pub examples: usize,
     /// With equal weights and no map.
@@ -96,8 +100,14 @@ pub struct Calibration {
 
 impl Calibration {
     /// Fits weights and map. `members[m]` is what model m scores: a row of class scores per text;
-    /// `classes` is the true class of each text.
-    pub fn fit(members: &[Vec<Vec<f32>>], classes: &[usize], method: CalibrationMethod) -> Self {
+    /// `classes` is the true class of each text. `offsets` (one per class, or none) are taken as they
+    /// are.
+    pub fn fit(
+        members: &[Vec<Vec<f32>>],
+        classes: &[usize],
+        method: CalibrationMethod,
+        offsets: &[f64],
+    ) -> Self {
         let equal = vec![1.0 / members.len().max(1) as f64; members.len()];
         let weights = match members.len() {
             1 => equal.clone(),
@@ -112,18 +122,23 @@ impl Calibration {
             CalibrationMethod::Isotonic => isotonic(&scores, classes),
         };
         let none = Map::Temperature { temperature: 1.0 };
-        let fit = |scores: &[Vec<f32>], map: &Map| {
-            let rows: Vec<Vec<f64>> = scores.iter().map(|row| map.apply(row)).collect();
+        let fit = |scores: &[Vec<f32>], map: &Map, offsets: &[f64]| {
+            let rows: Vec<Vec<f64>> =
+                scores.iter().map(|row| shifted(map.apply(row), offsets)).collect();
             Fit::new(&rows, classes)
         };
-        let before = fit(&mix(members, &equal), &none);
-        let after = fit(&scores, &map);
-        Self { weights, map, examples: classes.len(), before, after }
+        let before = fit(&mix(members, &equal), &none, &[]);
+        let after = fit(&scores, &map, offsets);
+        let offsets = offsets.to_vec();
+        Self { weights, map, offsets, examples: classes.len(), before, after }
     }
 
     /// Class probabilities of each text from the models' scores, in the order of `members`.
     pub fn probabilities(&self, members: &[Vec<Vec<f32>>]) -> Vec<Vec<f64>> {
-        mix(members, &self.weights).iter().map(|row| self.map.apply(row)).collect()
+        mix(members, &self.weights)
+            .iter()
+            .map(|row| shifted(self.map.apply(row), &self.offsets))
+            .collect()
     }
 
     /// What is wrong with it for this many models and classes, in words.
@@ -131,6 +146,9 @@ impl Calibration {
         let finite = |values: &[f64]| values.iter().all(|value| value.is_finite());
         if self.weights.len() != models || !finite(&self.weights) {
             return Some(format!("weights {:?} for {models} models", self.weights));
+        }
+        if !finite(&self.offsets) || ![0, classes].contains(&self.offsets.len()) {
+            return Some(format!("offsets {:?} for {classes} classes", self.offsets));
         }
         match &self.map {
             Map::Temperature { temperature }
@@ -199,6 +217,16 @@ impl Map {
             Self::Isotonic { .. } => "isotonic regression".into(),
         }
     }
+}
+
+/// Probabilities with `offsets` added to their logarithms.
+fn shifted(mut row: Vec<f64>, offsets: &[f64]) -> Vec<f64> {
+    row.iter_mut().zip(offsets).for_each(|(p, offset)| *p *= offset.exp());
+    if !offsets.is_empty() {
+        let sum: f64 = row.iter().sum();
+        row.iter_mut().for_each(|p| *p /= sum);
+    }
+    row
 }
 
 /// Class probabilities: the softmax of `logits / temperature`.
@@ -359,7 +387,7 @@ mod tests {
         use CalibrationMethod::{Isotonic, Temperature, Vector};
         let (logits, classes) = overconfident();
         for method in [Temperature, Vector, Isotonic] {
-            let fitted = Calibration::fit(std::slice::from_ref(&logits), &classes, method);
+            let fitted = Calibration::fit(std::slice::from_ref(&logits), &classes, method, &[]);
             assert!(fitted.after.nll < fitted.before.nll, "{fitted:?}");
             assert!((fitted.before.ece - 0.25).abs() < 1e-3, "{fitted:?}");
             assert!(fitted.after.ece < 0.02 && fitted.after.mce < 0.05, "{fitted:?}");
@@ -370,7 +398,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<Calibration>(&text).unwrap(), fitted);
         }
         // softmax(8 / T) = 3/4 where T = 8 / ln 3.
-        let fitted = Calibration::fit(&[logits], &classes, Temperature);
+        let fitted = Calibration::fit(&[logits], &classes, Temperature, &[]);
         let Map::Temperature { temperature } = fitted.map else { panic!("{fitted:?}") };
         assert!((temperature - 8.0 / 3f64.ln()).abs() < 1e-6);
     }
@@ -385,15 +413,26 @@ mod tests {
             .map(|(i, &c)| score(if i % 10 == 0 { 0 } else { c }))
             .collect();
         let guesses: Vec<Vec<f32>> = (0..300).map(|i| score(i * 7 / 5 % 3)).collect();
-        let fitted = Calibration::fit(&[knows, guesses], &classes, CalibrationMethod::Temperature);
+        let fitted =
+            Calibration::fit(&[knows, guesses], &classes, CalibrationMethod::Temperature, &[]);
         assert!(fitted.weights[0] > 3.0 * fitted.weights[1], "{fitted:?}");
         assert!(fitted.after.nll < fitted.before.nll);
     }
 
     #[test]
+    fn offsets_favour_a_class() {
+        let (logits, classes) = overconfident();
+        let method = CalibrationMethod::Temperature;
+        let fitted = Calibration::fit(&[logits], &classes, method, &[0.0, 2f64.ln()]);
+        let row = &fitted.probabilities(&[vec![vec![0.0, 0.0]]])[0];
+        assert!((row[1] - 2.0 / 3.0).abs() < 1e-9, "{row:?}");
+        assert!(fitted.problem(1, 3).is_some());
+    }
+
+    #[test]
     fn without_errors_the_temperature_stays_in_bounds() {
         let logits = vec![vec![1.0, 0.0], vec![0.0, 1.0]];
-        let fitted = Calibration::fit(&[logits], &[0, 1], CalibrationMethod::Temperature);
+        let fitted = Calibration::fit(&[logits], &[0, 1], CalibrationMethod::Temperature, &[]);
         assert_eq!(fitted.map, Map::Temperature { temperature: TEMPERATURES[0] });
         assert!(fitted.after.nll < fitted.before.nll);
     }
