@@ -138,7 +138,8 @@ pub struct Writer {
 
 enum Sink {
     Plain(AtomicFile),
-    Gzip(BufWriter<GzEncoder<AtomicFile>>),
+    // Boxed: an encoder is several times larger than a plain file.
+    Gzip(Box<BufWriter<GzEncoder<AtomicFile>>>),
 }
 
 impl Writer {
@@ -151,7 +152,7 @@ impl Writer {
         let sink = if is_gzip(path) {
             // The encoder writes neither name nor time, so same records give same bytes.
             let encoder = GzEncoder::new(file, Compression::default());
-            Sink::Gzip(BufWriter::with_capacity(BUFFER, encoder))
+            Sink::Gzip(Box::new(BufWriter::with_capacity(BUFFER, encoder)))
         } else {
             Sink::Plain(file)
         };

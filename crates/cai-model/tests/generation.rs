@@ -258,7 +258,7 @@ fn stop_strings_and_stop_tokens_end_an_answer() {
     let model = mini();
     let prompt = ask(&model, "How do I bake bread?");
     let answer = |sampling: SamplingConfig| {
-        generate(&model, &[prompt.clone()], &sampling, &[Seed(0)], 1, &mut |_| {})
+        generate(&model, std::slice::from_ref(&prompt), &sampling, &[Seed(0)], 1, &mut |_| {})
             .unwrap()
             .remove(0)
     };
