@@ -84,7 +84,7 @@ pub fn complete(
     for i in order {
         let id = engine
             .submit(requests[i].clone())
-            .map_err(|error| Error::Input(format!("request {}: {error}", i + 1)))?;
+            .map_err(|error| Error::Input(format!("prompt {}: {error}", i + 1)))?;
         indices.insert(id, i);
     }
     let mut generations: Vec<Vec<Option<Generation>>> =
