@@ -96,11 +96,12 @@ fn one_seed(study: &StudyConfig, seed: u64, dir: &Path) -> Result<SeedResults> {
 
     let mut variants = Vec::new();
     for (variant, sets) in &study.dpo {
-        let folder = format!("{name}.{}", variant.replace(' ', "-"));
+        let variant = variant.replace(' ', "-");
+        let folder = format!("{name}.{variant}");
         let config = study.run(seed, &folder, sets)?;
         share(&base, &dir.join(&folder))?;
         println!("\nseed {seed}, {variant}");
-        variants.push((format!("dpo, {variant}"), pipeline::run(&config, &options)?));
+        variants.push((format!("dpo-{variant}"), pipeline::run(&config, &options)?));
     }
     let others: Vec<(String, &Path)> =
         variants.iter().map(|(name, run)| (name.clone(), run.as_path())).collect();

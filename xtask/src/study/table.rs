@@ -114,7 +114,7 @@ pub fn markdown(config: &StudyConfig, results: &[SeedResults]) -> String {
     MEASURES.iter().for_each(|measure| text += &format!(" {} |", measure.key()));
     text += "\n|--|--:|--:|--:|--:|\n";
     let base = "dpo";
-    let others = names().filter(|name| name.starts_with("dpo, ") || *name == "sl-cai");
+    let others = names().filter(|name| name.starts_with("dpo-") || *name == "sl-cai");
     for other in others {
         let _ = write!(text, "| {base} minus {other} |");
         for measure in MEASURES {
@@ -197,7 +197,7 @@ mod tests {
                     (DIRECT.to_owned(), revised([0.1, 0.4])),
                     (of_principles(4), revised([0.1, 0.6])),
                 ]),
-                models: vec![model("sl-cai", 0.5), model("dpo", 0.75), model("dpo, hard", 0.7)],
+                models: vec![model("sl-cai", 0.5), model("dpo", 0.75), model("dpo-hard", 0.7)],
             })
             .collect();
         let config = StudyConfig {
@@ -215,7 +215,7 @@ mod tests {
             "| 1 | 0.500 ± 0.000 | +0.400 ± 0.000 | 0.400 ± 0.000 |",
             "| 4 | 0.600 ± 0.000 |",
             "| dpo minus sl-cai | +0.250 ± 0.000 |",
-            "| dpo minus dpo, hard | +0.050 ± 0.000 |",
+            "| dpo minus dpo-hard | +0.050 ± 0.000 |",
         ] {
             assert!(text.contains(row), "{row}\n{text}");
         }
