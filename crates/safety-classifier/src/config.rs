@@ -56,11 +56,6 @@ pub struct ClassifierConfig {
     /// training texts enter the probabilities to the power of 1 minus this. 0 gives the most right
     /// answers; above 0, rare classes are found more often.
     pub prior_softening: f64,
-    /// How much macro-F1 counts against accuracy where rare classes are favoured further, class by
-    /// class: the summands with the greatest accuracy + this · macro-F1 on out-of-fold predictions
-    /// of the linear path over the training texts ([`offsets`](crate::offsets)). 0 leaves it at
-    /// `prior_softening`; above 0 needs a linear path.
-    pub macro_f1_weight: f64,
     /// Texts written for this project that join the training texts.
     pub written: WrittenConfig,
     /// How much each class weighs in the loss.
@@ -148,7 +143,6 @@ impl Default for ClassifierConfig {
             label_smoothing: 0.0,
             calibration: CalibrationMethod::Temperature,
             prior_softening: 0.0,
-            macro_f1_weight: 0.0,
             written: WrittenConfig::default(),
             class_weights: ClassWeights::None,
             held_out_fraction: 0.1,
@@ -222,13 +216,6 @@ impl ClassifierConfig {
         if self.encoders == 0 {
             return Err(config("encoders", "is 0; use architecture: linear for none".into()));
         }
-        if !(self.macro_f1_weight.is_finite() && self.macro_f1_weight >= 0.0) {
-            return Err(config("macro_f1_weight", format!("{} is below 0", self.macro_f1_weight)));
-        }
-        if self.macro_f1_weight > 0.0 && !self.architecture.has_linear() {
-            let problem = "above 0 needs architecture: linear or hybrid".into();
-            return Err(config("macro_f1_weight", problem));
-        }
         self.validate_linear()?;
         if !(self.held_out_fraction > 0.0 && self.held_out_fraction < 1.0) {
             let problem = format!("{} is not between 0 and 1", self.held_out_fraction);
@@ -238,13 +225,10 @@ impl ClassifierConfig {
     }
 
     fn validate_linear(&self) -> Result<()> {
-        let LinearConfig { features, c, smoothing, max_ratio, written_weight, .. } = &self.linear;
-        for (key, value) in [
-            ("linear.c", c),
-            ("linear.smoothing", smoothing),
-            ("linear.max_ratio", max_ratio),
-            ("linear.written_weight", written_weight),
-        ] {
+        let LinearConfig { features, c, smoothing, max_ratio, .. } = &self.linear;
+        for (key, value) in
+            [("linear.c", c), ("linear.smoothing", smoothing), ("linear.max_ratio", max_ratio)]
+        {
             if !(value.is_finite() && *value > 0.0) {
                 return Err(config(key, format!("{value} is not above 0")));
             }
@@ -279,8 +263,6 @@ mod tests {
         let heads = ClassifierConfig { n_heads: 3, ..Default::default() };
         assert!(heads.validate().unwrap_err().to_string().contains("classifier.n_heads"));
         let safe = ClassifierConfig { safe_label: "fine".into(), ..Default::default() };
-        let offsets = ClassifierConfig { macro_f1_weight: 0.2, ..Default::default() };
-        assert!(offsets.validate().unwrap_err().to_string().contains("macro_f1_weight"));
         assert!(safe.validate().unwrap_err().to_string().contains("classifier.safe_label"));
         assert!(serde_json::from_str::<ClassifierConfig>(r#"{"d_modl": 1}"#).is_err());
     }

@@ -30,10 +30,8 @@ pub struct Sample {
 /// Training and held-out texts.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// Texts to train on, in the order given; the written ones are last.
+    /// Texts to train on, in the order given.
     pub train: Vec<Sample>,
-    /// How many of them were written for this project.
-    pub written: usize,
     /// Texts to evaluate and calibrate on, in the order given.
     pub held_out: Vec<Sample>,
     /// What became of every record.
@@ -95,7 +93,7 @@ impl Dataset {
             let found = "no class has two different texts".into();
             return Err(Error::NoRecords { purpose: "hold out", found });
         }
-        Self { train, written: 0, held_out, counts }.checked(config)
+        Self { train, held_out, counts }.checked(config)
     }
 
     /// Leaves out unusable and repeated training texts, and those that nearly occur among `valid`,
@@ -126,7 +124,7 @@ impl Dataset {
             counts.left_out.insert("nearly in the validation texts".into(), before - train.len());
         }
         let train = train.into_iter().map(|text| text.sample).collect();
-        Self { train, written: 0, held_out, counts }.checked(config)
+        Self { train, held_out, counts }.checked(config)
     }
 
     /// The held-out texts as records.
@@ -152,7 +150,6 @@ impl Dataset {
         let new: Vec<LabelledText> =
             written.into_iter().filter(|text| !known.contains(&normalise(&text.text))).collect();
         self.counts.total += new.len();
-        self.written += new.len();
         self.train.extend(samples(&new, &config.labels)?);
         self.counted(config)
     }

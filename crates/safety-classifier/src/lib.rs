@@ -26,7 +26,6 @@ pub mod metrics;
 pub mod model;
 pub mod near;
 pub mod objective;
-pub mod offsets;
 pub mod ood;
 mod optimise;
 pub mod predict;

@@ -19,14 +19,11 @@ use crate::linear::LinearModel;
 use crate::metrics::{Evaluation, Outcome};
 use crate::model::{Encoder, EncoderShape};
 use crate::objective::{CrossEntropy, Tokens, class_weights};
-use crate::offsets;
 use crate::report::Report;
 use crate::tokenizer::TextTokenizer;
 
 /// Where the training loop keeps its checkpoints and metrics, below the classifier's folder.
 const TRAINING: &str = "training";
-/// Parts of the training texts, each of which is predicted by a linear path fitted to the others.
-const FOLDS: u64 = 3;
 
 /// Trains a classifier on `records`, calibrates it on held-out ones, and writes the classifier's
 /// folder with `report.json` and `report.md`. See [`train_on`].
@@ -72,9 +69,7 @@ pub fn train_on(
     let texts = Prepared::new(&dataset, config);
     let mut models = Ensemble { fold: config.fold, ..Ensemble::default() };
     if config.architecture.has_linear() {
-        let model = fit_linear(&texts, &(0..texts.train.len()).collect::<Vec<_>>(), config);
-        tracing::info!(ngrams = model.features(), "linear path fitted");
-        models.linear = Some(model);
+        models.linear = Some(fit_linear(&texts, config));
     }
     let mut training = None;
     let mut shape = None;
@@ -85,7 +80,7 @@ pub fn train_on(
 
     let held_out: Vec<&str> = dataset.held_out.iter().map(|sample| sample.text.as_str()).collect();
     let scores = models.scores(&held_out)?.members;
-    let offsets = offsets(&texts, config);
+    let offsets = prior_offsets(&texts.train_classes, config);
     let calibration =
         Calibration::fit(&scores, &texts.held_out_classes, config.calibration, &offsets);
     let rows = calibration.probabilities(&scores);
@@ -128,8 +123,6 @@ pub fn seed(config: &ClassifierConfig) -> Seed {
 struct Prepared {
     train: Vec<String>,
     train_classes: Vec<usize>,
-    /// How many of the training texts, the last ones, were written for this project.
-    written: usize,
     held_out: Vec<String>,
     held_out_classes: Vec<usize>,
 }
@@ -143,7 +136,6 @@ impl Prepared {
         Self {
             train: texts(&dataset.train),
             train_classes: classes(&dataset.train),
-            written: dataset.written,
             held_out: texts(&dataset.held_out),
             held_out_classes: classes(&dataset.held_out),
         }
@@ -161,43 +153,14 @@ fn prior_offsets(classes: &[usize], config: &ClassifierConfig) -> Vec<f64> {
     (0..config.labels.len()).map(offset).collect()
 }
 
-/// The summands of the classes' log-probabilities: those of the prior, then, if macro-F1 counts, the
-/// best ones on training texts that each linear path did not see.
-fn offsets(texts: &Prepared, config: &ClassifierConfig) -> Vec<f64> {
-    let prior = prior_offsets(&texts.train_classes, config);
-    if config.macro_f1_weight == 0.0 {
-        return prior;
-    }
-    let public = texts.train.len() - texts.written;
-    let fold_of = |i: usize| (seed(config).derive("folds").index(i as u64).0 % FOLDS) as usize;
-    let mut scores = vec![Vec::new(); public];
-    for fold in 0..FOLDS as usize {
-        let (unseen, seen): (Vec<usize>, Vec<usize>) =
-            (0..texts.train.len()).partition(|&i| i < public && fold_of(i) == fold);
-        let unseen_texts: Vec<String> = unseen.iter().map(|&i| texts.train[i].clone()).collect();
-        let found = fit_linear(texts, &seen, config).logits(&unseen_texts);
-        unseen.into_iter().zip(found).for_each(|(i, row)| scores[i] = row);
-    }
-    let (members, classes) = ([scores], &texts.train_classes[..public]);
-    let calibration = Calibration::fit(&members, classes, config.calibration, &[]);
-    let rows = calibration.probabilities(&members);
-    let chosen = offsets::choose(&rows, classes, &prior, config.macro_f1_weight);
-    tracing::info!(offsets = ?chosen, "classes favoured");
-    chosen
-}
-
-/// The linear path, fitted to the training texts at `indices`.
-fn fit_linear(texts: &Prepared, indices: &[usize], config: &ClassifierConfig) -> LinearModel {
-    let public = texts.train.len() - texts.written;
+fn fit_linear(texts: &Prepared, config: &ClassifierConfig) -> LinearModel {
     let by_class = class_weights(&texts.train_classes, config);
-    let weight = |&i: &usize| {
-        let own = if i < public { 1.0 } else { config.linear.written_weight };
-        (own * by_class[texts.train_classes[i]]) as f32
-    };
-    let weights: Vec<f32> = indices.iter().map(weight).collect();
-    let classes: Vec<usize> = indices.iter().map(|&i| texts.train_classes[i]).collect();
-    let folded: Vec<String> = indices.iter().map(|&i| texts.train[i].clone()).collect();
-    LinearModel::fit(&folded, &classes, &weights, config.labels.len(), &config.linear)
+    let weights: Vec<f32> = texts.train_classes.iter().map(|&c| by_class[c] as f32).collect();
+    let classes = &texts.train_classes;
+    let model =
+        LinearModel::fit(&texts.train, classes, &weights, config.labels.len(), &config.linear);
+    tracing::info!(ngrams = model.features(), "linear path fitted");
+    model
 }
 
 struct TrainedEncoders {

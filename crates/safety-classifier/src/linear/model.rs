@@ -26,21 +26,12 @@ pub struct LinearConfig {
     pub smoothing: f64,
     /// Largest log-count ratio of an n-gram.
     pub max_ratio: f64,
-    /// How much a text written for this project counts in the loss; others count 1.
-    pub written_weight: f64,
 }
 
 impl Default for LinearConfig {
     fn default() -> Self {
         let features = FeatureConfig::default();
-        Self {
-            features,
-            c: 1.0,
-            max_iter: 100,
-            smoothing: 0.5,
-            max_ratio: 4.0,
-            written_weight: 1.0,
-        }
+        Self { features, c: 1.0, max_iter: 100, smoothing: 0.5, max_ratio: 4.0 }
     }
 }
 
