@@ -1,10 +1,6 @@
 """Checks the MLflow tracker against MLflow itself: a server on the loopback, a short run of SFT, and every logged
 number asked back from the server. Then a run that begins without a server, and is sent when there is one.
-
-    python -m venv venv && venv/bin/pip install mlflow==3.17.2
-    venv/bin/python crates/cai-train/tests/external/mlflow.py target/debug/xtask
-
-from the repository's root, after `cargo build -p xtask`.
+README.md beside this says how to run it.
 """
 
 import json
