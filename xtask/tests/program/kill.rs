@@ -39,16 +39,20 @@ fn kill_after(program: &mut Command, pause: Duration) -> bool {
 fn assert_whole(dir: &Path) {
     for (path, bytes) in files(dir) {
         let name = path.display();
+        let is_json = |text: &[u8]| {
+            if let Err(error) = serde_json::from_slice::<Value>(text) {
+                panic!("{name}: {error}");
+            }
+        };
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => drop(serde_json::from_slice::<Value>(&bytes).expect(&name.to_string())),
+            Some("json") => is_json(&bytes),
             Some("jsonl") => {
                 assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "{name}");
-                for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-                    serde_json::from_slice::<Value>(line).expect(&name.to_string());
-                }
+                bytes.split_inclusive(|&byte| byte == b'\n').for_each(is_json);
             }
             Some("safetensors") => {
-                safetensors::SafeTensors::deserialize(&bytes).expect(&name.to_string());
+                safetensors::SafeTensors::deserialize(&bytes)
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
             }
             // Event files are appended to, and readers of TensorBoard stop before a cut record.
             _ => assert!(path.starts_with("tensorboard"), "{name} is not expected"),

@@ -58,7 +58,7 @@ fn kept_numbers_are_used_and_stale_ones_refused_by_name() {
     mark(&marked);
     let message = refused(&path, &model, &prepared, &config);
     assert!(message.contains("was made with another number of pairs,"), "{message}");
-    std::fs::write(&path, "{\"fingerprint\": ").unwrap();
+    std::fs::write(&path, "{\"sources\": ").unwrap();
     let message = refused(&path, &model, &prepared, &config);
     assert!(message.contains("is damaged (EOF"), "{message}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
