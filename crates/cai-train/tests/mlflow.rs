@@ -1,5 +1,5 @@
 //! The MLflow tracker against a server on the loopback that answers as MLflow does.
-//! `tests/external/` has the check against MLflow itself.
+//! `tests/external/check_mlflow.py` at the top has the check against MLflow itself.
 
 mod common;
 

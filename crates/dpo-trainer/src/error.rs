@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 /// What can go wrong in preference training.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,6 +41,18 @@ pub enum Error {
     Reference {
         /// The log-probability.
         value: f64,
+    },
+    /// The file of the reference's log-probabilities is not of this run.
+    #[error(
+        "{path}: {reason}, so these are not this run's reference log-probabilities; \
+         delete the folder it is in to train anew, or give another output folder",
+        path = path.display()
+    )]
+    StaleReference {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, or differs.
+        reason: String,
     },
     /// A setting that makes no sense.
     #[error("{key}: {reason}")]

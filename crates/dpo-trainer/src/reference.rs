@@ -1,6 +1,6 @@
 //! Log-probabilities under the reference: computed once, kept in a file.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use burn::module::Module;
 use cai_data::atomic;
@@ -26,14 +26,19 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// What differs, in words.
-    fn differences(&self, other: &Sources) -> Vec<&'static str> {
-        let parts = [
-            ("reference model", &self.model, &other.model),
-            ("pairs", &self.pairs, &other.pairs),
-            ("settings", &self.settings, &other.settings),
-        ];
-        parts.into_iter().filter(|(_, a, b)| a != b).map(|(name, ..)| name).collect()
+    /// What of these is not as in `wanted`, in words.
+    fn differences(&self, wanted: &Sources) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.model != wanted.model {
+            found.push("another reference model (base or adapter)".to_owned());
+        }
+        if self.pairs != wanted.pairs {
+            found.push("other pairs".to_owned());
+        }
+        if self.settings != wanted.settings {
+            found.push(format!("other settings ({}, now {})", self.settings, wanted.settings));
+        }
+        found
     }
 }
 
@@ -50,11 +55,12 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Reads the log-probabilities from `path` if they are of this model and these pairs; otherwise
-    /// computes them and writes them there. `label` names the progress bar.
+    /// Reads the log-probabilities from `path`; if there is no such file, computes them and writes
+    /// them there. `label` names the progress bar.
     ///
     /// # Errors
     ///
+    /// [`Error::StaleReference`] for a file that was made of something else or is damaged;
     /// [`Error::Reference`] for a log-probability that is not finite; I/O errors.
     pub fn load_or_compute(
         path: &Path,
@@ -76,7 +82,7 @@ impl Reference {
                 config.objective, config.ld_alpha, config.share_prompt
             ),
         };
-        if let Some(reference) = read(path, &sources, prepared) {
+        if let Some(reference) = read(path, &sources, prepared)? {
             return Ok(reference);
         }
         let total = prepared.train.len() + prepared.held_out.len();
@@ -104,25 +110,29 @@ impl Reference {
     }
 }
 
-/// The kept file, unless it is absent, damaged, or made of something else, which is then named.
-fn read(path: &Path, sources: &Sources, prepared: &Prepared) -> Option<Reference> {
-    let bytes = std::fs::read(path).ok()?;
-    let why = match serde_json::from_slice::<Reference>(&bytes) {
-        Ok(reference) => {
-            let mut others = reference.sources.differences(sources);
-            let sizes = (reference.train.len(), reference.held_out.len());
-            if others.is_empty() && sizes != (prepared.train.len(), prepared.held_out.len()) {
-                others.push("number of pairs");
-            }
-            if others.is_empty() {
-                return Some(reference);
-            }
-            format!("it was made with another {}", others.join(" and other "))
-        }
-        Err(error) => format!("it is damaged ({error})"),
+/// The kept file, if there is one. It is refused if it is damaged or made of something else, which is
+/// then named.
+fn read(path: &Path, sources: &Sources, prepared: &Prepared) -> Result<Option<Reference>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(stale(path, format!("cannot be read ({error})"))),
     };
-    tracing::warn!("{} is not used: {why}; computing it anew", path.display());
-    None
+    let reference: Reference = serde_json::from_slice(&bytes)
+        .map_err(|error| stale(path, format!("is damaged ({error})")))?;
+    let mut others = reference.sources.differences(sources);
+    let sizes = (reference.train.len(), reference.held_out.len());
+    if others.is_empty() && sizes != (prepared.train.len(), prepared.held_out.len()) {
+        others.push("another number of pairs".to_owned());
+    }
+    match others.is_empty() {
+        true => Ok(Some(reference)),
+        false => Err(stale(path, format!("was made with {}", others.join(" and ")))),
+    }
+}
+
+fn stale(path: &Path, reason: String) -> Error {
+    Error::StaleReference { path: path.to_owned(), reason }
 }
 
 /// The reference, without autodiff, and a name for it by content. The adapter in memory counts, not

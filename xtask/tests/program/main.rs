@@ -4,6 +4,7 @@
 mod bad_input;
 mod common;
 mod judge;
+mod kill;
 mod leakage;
 mod pipeline;
 mod score;

@@ -9,8 +9,19 @@ fn load(path: &Path, model: &LanguageModel, prepared: &Prepared, config: &DpoCon
     Reference::load_or_compute(path, model, prepared, config, "").unwrap()
 }
 
+/// The error of a file that is not of this run.
+fn refused(path: &Path, model: &LanguageModel, prepared: &Prepared, config: &DpoConfig) -> String {
+    let before = std::fs::read(path).unwrap();
+    let error = Reference::load_or_compute(path, model, prepared, config, "").unwrap_err();
+    assert_eq!(std::fs::read(path).unwrap(), before, "a refused file stays as it is");
+    let message = error.to_string();
+    assert!(message.starts_with(&format!("{}: ", path.display())), "{message}");
+    assert!(message.contains("delete the folder"), "{message}");
+    message
+}
+
 #[test]
-fn kept_numbers_are_used_and_stale_ones_never() {
+fn kept_numbers_are_used_and_stale_ones_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("reference.json");
     let (model, config) = (fresh(), config());
@@ -20,7 +31,7 @@ fn kept_numbers_are_used_and_stale_ones_never() {
         (prepared.train.len(), prepared.held_out.len())
     });
 
-    // A mark on the kept file shows whether it is used.
+    // A mark on the kept file shows that it is used.
     let mut marked = first.clone();
     marked.train[0].chosen = -1234.5;
     let mark = |reference: &Reference| {
@@ -29,26 +40,27 @@ fn kept_numbers_are_used_and_stale_ones_never() {
     mark(&marked);
     assert_eq!(load(&path, &model, &prepared, &config), marked);
 
-    // Another adapter, other pairs, too few numbers, a damaged file.
-    let other = load(&path, &adapted(), &prepared, &config);
-    assert_ne!(other.sources.model, marked.sources.model);
-    assert_eq!(other.sources.pairs, marked.sources.pairs);
-    assert_ne!(other.train[0], first.train[0]);
-    mark(&marked);
     let fewer = prepare(&model.tokenizer, &pairs()[1..], &config).unwrap();
-    let of_fewer = load(&path, &model, &fewer, &config);
-    assert_ne!(of_fewer.sources.pairs, first.sources.pairs);
-    assert_eq!(of_fewer.sources.model, first.sources.model);
-    mark(&marked);
-    let alone = DpoConfig { share_prompt: false, ..config.clone() };
-    let of_alone = load(&path, &model, &prepared, &alone);
-    assert_ne!(of_alone.sources.settings, first.sources.settings);
-    assert_ne!(of_alone.train[0].chosen, -1234.5);
+    let shared = DpoConfig { share_prompt: !config.share_prompt, ..config.clone() };
+    let message = refused(&path, &adapted(), &prepared, &config);
+    assert!(
+        message.contains("was made with another reference model (base or adapter),"),
+        "{message}"
+    );
+    let message = refused(&path, &model, &fewer, &config);
+    assert!(message.contains("was made with other pairs,"), "{message}");
+    let message = refused(&path, &model, &prepared, &shared);
+    assert!(message.contains("was made with other settings (objective Dpo, "), "{message}");
+    let message = refused(&path, &adapted(), &fewer, &config);
+    assert!(message.contains("(base or adapter) and other pairs,"), "{message}");
+
     marked.train.pop();
     mark(&marked);
-    assert_eq!(load(&path, &model, &prepared, &config), first);
-    std::fs::write(&path, "{\"fingerprint\": ").unwrap();
-    assert_eq!(load(&path, &model, &prepared, &config), first);
+    let message = refused(&path, &model, &prepared, &config);
+    assert!(message.contains("was made with another number of pairs,"), "{message}");
+    std::fs::write(&path, "{\"sources\": ").unwrap();
+    let message = refused(&path, &model, &prepared, &config);
+    assert!(message.contains("is damaged (EOF"), "{message}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
