@@ -45,6 +45,7 @@ pub mod fairness;
 pub mod figures;
 pub mod html;
 pub mod judge;
+mod markdown;
 pub mod paired;
 pub mod principles;
 pub mod rating;
