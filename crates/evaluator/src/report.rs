@@ -29,7 +29,7 @@ pub fn write(evaluation: &Evaluation, folder: &Path) -> Result<PathBuf> {
     write_csv(results, &folder.join("comparison.csv"))?;
     jsonl::write(&folder.join("responses.jsonl"), &evaluation.replies)?;
     write_parquet(&evaluation.replies, &folder.join("responses.parquet"))?;
-    let figures = figures::all(results)?;
+    let figures = figures::all(evaluation)?;
     for figure in &figures {
         let path = folder.join("figures").join(format!("{}.svg", figure.name));
         atomic::write(&path, figure.svg.as_bytes())?;

@@ -51,16 +51,32 @@ pub fn run(
     let names = models.iter().map(|model| model.name.as_str());
     check_names(names.chain(baseline.is_some().then_some(BASELINE)))?;
 
-    let mut replies = Vec::with_capacity(models.len() + 1);
-    let mut bases = Bases::default();
-    for spec in models {
-        let model = bases.model(spec, config, device)?;
-        replies.push(respond(&spec.name, &model, prompts, config, folder)?);
-    }
+    let mut replies = respond_all(models, prompts, config, device, folder)?;
     replies.extend(baseline.map(|baseline| baseline.replies(BASELINE, prompts)));
     let evaluation = evaluate(prompts, &replies, scorer, judge, config)?;
     let path = report::write(&evaluation, folder)?;
     Ok((evaluation, path))
+}
+
+/// The replies of all models to the same prompts; see [`respond`]. Models whose adapters are on one base
+/// share it.
+///
+/// # Errors
+/// [`Error::Model`] when a model cannot be loaded, and as [`respond`].
+pub fn respond_all(
+    models: &[ModelSpec],
+    prompts: &[EvalPrompt],
+    config: &EvaluatorConfig,
+    device: &Device,
+    folder: &Path,
+) -> Result<Vec<ModelReplies>> {
+    let mut bases = Bases::default();
+    let mut replies = Vec::with_capacity(models.len());
+    for spec in models {
+        let model = bases.model(spec, config, device)?;
+        replies.push(respond(&spec.name, &model, prompts, config, folder)?);
+    }
+    Ok(replies)
 }
 
 /// The base that was loaded last: models that differ by their adapter share its weights.

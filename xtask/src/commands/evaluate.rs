@@ -84,7 +84,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
 }
 
 /// A model of the command line.
-fn spec(text: &str, run: &Path) -> Result<ModelSpec> {
+pub(super) fn spec(text: &str, run: &Path) -> Result<ModelSpec> {
     let Some((name, model)) = text.split_once('=') else {
         return of_run(text, run);
     };
