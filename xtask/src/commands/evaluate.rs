@@ -6,9 +6,10 @@ use cai_model::{device, lora::ADAPTER_CONFIG, quantize::Bits};
 use clap::Args;
 use evaluator::{ModelSpec, WorldJudge};
 use safety_classifier::SafetyClassifier;
+use serde::Deserialize;
 
 use super::{ConfigArgs, create_dir};
-use crate::{config::Config, input};
+use crate::input;
 
 /// Compare models side by side on harm prevention, truthfulness, helpfulness and fairness.
 ///
@@ -107,7 +108,15 @@ fn of_run(name: &str, run: &Path) -> Result<ModelSpec> {
     if let Some(dir) = adapter.as_ref().filter(|dir| !dir.join(ADAPTER_CONFIG).is_file()) {
         bail!("--models {name}: {} has no adapter; run the pipeline, or give --run", dir.display());
     }
-    let config = Config::read(&run.join("run.yaml"), &[])
-        .with_context(|| format!("--models {name}: --run {} is no run", run.display()))?;
-    Ok(ModelSpec { name: name.into(), dir: input::model(&config.model)?.path, adapter })
+    /// What is needed of a run's settings; runs of other versions may have other keys.
+    #[derive(Deserialize)]
+    struct Settings {
+        model: String,
+    }
+    let path = run.join("run.yaml");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("--models {name}: cannot read {}; give --run", path.display()))?;
+    let settings: Settings =
+        serde_yaml::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(ModelSpec { name: name.into(), dir: input::model(&settings.model)?.path, adapter })
 }

@@ -142,7 +142,7 @@ impl<'a> View<'a> {
             return true;
         }
         let contradicts = self.contradicts();
-        if self.asked.loaded && (contradicts || first.any(&[Cue::Objection, Cue::Wrong])) {
+        if self.asked.loaded && (contradicts || first.has(Cue::Objection) || self.rebuffs()) {
             return true;
         }
         if self.rebukes()
