@@ -123,7 +123,7 @@ pub fn respond(
         ..SamplingConfig::default()
     };
     let source = source(model, prompts, &sampling, config)?;
-    let cache = Cache::new(folder, &name, &source);
+    let cache = Cache::new(folder, name, &source);
     let mut replies = cache.finished(prompts, config.batch_size)?;
 
     let total = prompts.len() as u64;
