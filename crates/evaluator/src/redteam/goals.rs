@@ -44,7 +44,7 @@ fn from_csv(path: &Path) -> Result<Vec<String>> {
         .map_err(unreadable)?;
     let columns: Vec<String> = table.get_column_names().iter().map(|n| n.to_string()).collect();
     let named = |wanted: &&str| columns.iter().find(|name| name.eq_ignore_ascii_case(wanted));
-    let Some(name) = NAMES.iter().find_map(|wanted| named(wanted)) else {
+    let Some(name) = NAMES.iter().find_map(named) else {
         let reason = format!("has no column {}; it has {}", NAMES.join(", "), columns.join(", "));
         return Err(Error::input(path.display().to_string(), reason));
     };
