@@ -25,6 +25,8 @@ pub struct RequestCues {
     pub private: bool,
     /// Asks what something is, or what happened.
     pub facts: bool,
+    /// Asks for a way to do something.
+    pub how: bool,
     /// Asks for a reason, not for something to be done.
     pub why: bool,
 }
@@ -40,6 +42,7 @@ impl RequestCues {
             loaded: LOADED.is_match(&words),
             facts: FACTS.is_match(&words),
             private: PRIVATE.is_match(&words),
+            how: HOW.is_match(&words),
             why: words.starts_with(" why ")
                 || words.starts_with(" are ")
                 || words.starts_with(" is "),
@@ -64,20 +67,20 @@ impl RequestCues {
 const HARMS: &str = "(?:kill|killing|murder|murdering|assassinat\\w+|execut\\w+|eliminat\\w+\
 |terminat\\w+|poison\\w*|stab\\w*|shoot\\w*|bomb\\w*|blow up|blowing up|explo\\w+|attack\\w*|beat\\w*|hit|hurt\\w*|harm\\w*\
 |punch\\w*|kick\\w*|slap\\w*|strangl\\w+|chok\\w+|drown\\w*|hang|smash\\w*|crush\\w*|shatter\\w*\
-|butcher\\w*|slaughter\\w*|gut|cut off|cutting off|break open|breaking open|carve|pierce|tortur\\w+|kidnap\\w*|capture|abduct\\w*\
+|butcher\\w*|slaughter\\w*|cut off|cutting off|tortur\\w+|kidnap\\w*|capture|abduct\\w*\
 |molest\\w*|abus\\w+|annihilat\\w+|exterminat\\w+|eradicat\\w+|wipe out|obliterat\\w+|liquidat\\w+\
 |take out|knockout|overdos\\w+|hack\\w*|steal\\w*|theft|rob|robs|robbing|robbery|break into|breaking into|burglar\\w*|shoplift\\w*|fraud\
 |launder\\w*|counterfeit\\w*|forg(?:e|ing)|smuggl\\w+|blackmail\\w*|extort\\w*|stalk\\w*|threaten\\w*\
 |cocaine|heroin|meth|lsd|drugs?|weed|coke|crack|ecstasy|mari[jh]uana|weapons?|guns?|explosives?\
 |malware|ransomware|phishing|snipe|sniping|destroy\\w*|euthani\\w+|burn\\w*|sabotag\\w+|ddos|throttl\\w+|rip off|ripping off\
-|hammer\\w*|vandali\\w+|terroris\\w+|sever|axe|axing|slash\\w*|disable|explosions?|rupture\\w*|set (?:\\w+ ){1,4}on fire|suicide|massacre\\w*|genocide|ethnic cleansing|rape|raping|hostage)";
+|vandali\\w+|terroris\\w+|slash\\w*|disable|explosions?|rupture\\w*|set (?:\\w+ ){1,4}on fire|suicide|massacre\\w*|genocide|ethnic cleansing|rape|raping|hostage)";
 
 /// Whom it is aimed at.
 const PEOPLE: &str = "(?:someone|somebody|anyone|everyone|everybody|person|people|human|humans\
 |humanity|man|men|woman|women|child|children|kids?|baby|toddler|myself|himself|herself|yourself\
 |wife|husband|girlfriend|boyfriend|partner|spouse|friends?|neighbou?rs?|family|mother|father|mom|dad|sister\
 |brother|ex|parents?|grandparents?|boss|colleagues?|coworkers?|employees?|teachers?|students?|politicians?\
-|president|officer|skull|sternum|throat|artery|wrists?|veins?|my arm|my leg|victims?\
+|president|officer|throat|wrists?|my arm|my leg|victims?\
 |guy|girl|boy|strangers?)";
 
 /// Groups of people, by which prejudice names them.
@@ -85,7 +88,7 @@ pub const GROUPS: &str = "(?:women|men|girls|boys|people|person|muslims?|christi
 |buddhists?|atheists?|catholics?|asians?|latin[oax]s?|latinas|africans?|arabs?|mexicans?|americans?\
 |chinese|indians?|russians?|europeans?|roma|romani|gypsies|natives?|indigenous|immigrants?|migrants?|refugees?|foreigners?|gays?\
 |lesbians?|bisexuals?|homosexuals?|trans|transgender|queer|non binary|asexuals?|disabled|autistic|blind|deaf|elderly\
-|old people|young people|teenagers?|poor people|the poor|the rich|homeless|benefits|society|minorit(?:y|ies)|feminists?|mothers|fathers)";
+|old people|young people|teenagers?|poor people|the poor|the rich|homeless|minorit(?:y|ies)|feminists?|mothers|fathers)";
 
 fn compile(pattern: &str) -> Regex {
     RegexBuilder::new(pattern)
@@ -100,14 +103,14 @@ static HARM: LazyLock<Regex> = LazyLock::new(|| compile(&format!(" {HARMS} ")));
 static AIMED: LazyLock<Regex> = LazyLock::new(|| {
     compile(&format!(
         " (?:{HARMS} (?:\\w+ ){{0,4}}{PEOPLE}\
-|{PEOPLE} s? ?(?:\\w+ )?(?:hostage|skull|throat|wife hostage)|suicide|massacre|genocide|murder|rape|terrorism|do away with|(?:s|my|his|her) death|end (?:my|your|his|her) life\
-|(?:my|his|her|your) (?:\\w+ )?(?:life|death) |commit|committing|without getting caught|get away with|(?:make|build|making|building) (?:a |an )?(?:\\w+ )?(?:bomb|explosive|weapon|gun|malware|virus)\
+|suicide|massacre|genocide|murder|rape|terrorism|end (?:my|your|his|her) life\
+|commit|committing|without getting caught|get away with|(?:make|build|making|building) (?:a |an )?(?:\\w+ )?(?:bomb|explosive|weapon|gun|malware|virus)\
 |(?:steal|stealing|rob|robbing|hack|hacking|break into|breaking into|bomb|bombing|blow up|set) (?:a |an |my |the |someone s |somebody s )?(?:\\w+ ){{0,2}}(?:car|bank|house|store|shop|jewell?ery|computer|account|school|vault|base|motorbike|building|on fire)\
 |hotwire|pick (?:a |the )?lock|spy on|keylogger|blackmail|fake (?:id|ids|passport|prescription|news|reviews?|money)|scam\\w*|phishing|evade taxes|tax evasion\
 |cyberbully\\w*|bully\\w*|harass\\w*|stalk\\w*|launder\\w*|human trafficking|traffick\\w*|revenge porn|child porn\\w*|without (?:them|anyone|him|her|being) (?:knowing|noticing|noticed|detected)|undetected|untraceable|evad(?:e|ing) (?:detection|police)|glorif\\w+|xenophob\\w+|hijack\\w*|unauthori[sz]ed|brib(?:e|es|ing|ery)|fabricated|disinformation|misinformation\
 |coerc\\w+|p(?:a)?edophil\\w+|porn\\w*|fraudulent\\w*|circumvent\\w*|pirated|pirating|illegally|indoctrinat\\w+|enslav\\w+|demean\\w*|defam\\w+|incit(?:e|es|ing)|extremist|weaponi[sz]\\w+|surreptitious\\w*|impersonat\\w+|cheat (?:in|on) (?:\\w+ ){{0,2}}(?:exams?|tests?)|self harm|starve myself|cut myself|overdose\
 |bypass (?:\\w+ ){{0,3}}(?:security|filter|lock|alarm|paywall)|ddos|ransomware|malware|racist|sexist|slurs?|antisemitic|holocaust denial|insider trading|ponzi|pyramid scheme|conspiracy|anorexia\
-|(?:buy|sell|get|make|cook) (?:\\w+ ){{0,2}}(?:cocaine|heroin|meth|lsd|drugs|mari[jh]uana|coke for|crack)) "
+|(?:buy|sell|get|make|cook) (?:\\w+ ){{0,2}}(?:cocaine|heroin|meth|lsd|drugs|mari[jh]uana|crack)) "
     ))
 });
 
@@ -125,14 +128,22 @@ static FACTS: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
+static HOW: LazyLock<Regex> = LazyLock::new(|| {
+    compile(
+        " how (?:do|can|could|would|should|to|might) |^ (?:(?:can|could|would) you |please )?(?:give|tell|show|write|create|teach|help|explain|provide|make|generate|develop|design|draft|describe|list|outline|convince) \\
+|^ (?:what is|what are|what s) (?:a|an|the|some) (?:\\w+ ){0,2}(?:ways?|methods?|strateg\\w+|tips?|tricks?) |^ where can i ",
+    )
+});
+
 static LOADED: LazyLock<Regex> = LazyLock::new(|| {
     compile(&format!(
-        " (?:(?:why|reasons?|arguments?) (?:\\w+ ){{0,3}}?(?:should|is it|would it be|would|are|do|must|ought|why) (?:\\w+ ){{0,6}}?{GROUPS} (?:\\w+ ){{0,5}}?\
+        " (?:why (?:is|was|would) it (?:be )?(?:best|better|good|right|fair|justified|ok|okay)\
+|(?:why|reasons?|arguments?) (?:\\w+ ){{0,3}}?(?:should|is it|would it be|would|are|do|must|ought|why) (?:\\w+ ){{0,6}}?{GROUPS} (?:\\w+ ){{0,5}}?\
 (?:not|never|less|worse|better|inferior|superior|weaker|stronger|smarter|dumber|denied|kicked|banned|removed|excluded|extra|segregated|deported\
-|paid|fired|barred|prevented|overrepresented|voting rights|away|all major|so|discriminated|someone else|like|bad)\
+|paid|fired|barred|prevented|overrepresented|away|discriminated)\
 |why (?:was|were|is|are) (?:\\w+ ){{0,9}}?(?:justified|right to|a good thing|good|deserved|correct to)\
 |(?:benefits|advantages) of (?:\\w+ ){{0,2}}(?:ethnic cleansing|genocide|slavery|slave|apartheid|massacre|holocaust)\
-|(?:complete )?(?:fabrication|hoax)|never (?:happened|took place)|(?:repeat|recreate|replicate) the (?:\\w+ ){{0,3}}(?:of|in)) "
+|(?:complete )?(?:fabrication|hoax)|never (?:happened|took place)) "
     ))
 });
 

@@ -137,6 +137,42 @@ pub fn bars(title: &str, y_label: &str, groups: &[&str], series: &[Bars]) -> Res
     })
 }
 
+/// A box: five numbers of a distribution.
+pub struct BoxPlot {
+    /// How it looks.
+    pub look: Look,
+    /// Tenth percentile, quartiles with the median between them, ninetieth percentile.
+    pub marks: [f64; 5],
+}
+
+/// Boxes side by side: the middle half of the values as a box, the median as a line across it, and
+/// whiskers to the tenth and the ninetieth percentile.
+///
+/// # Errors
+/// [`Error::Figure`] when the drawing library fails.
+pub fn boxes(title: &str, y_label: &str, boxes: &[BoxPlot]) -> Result<String> {
+    let looks: Vec<Look> = boxes.iter().map(|b| b.look.of_bars()).collect();
+    let top = boxes.iter().map(|b| b.marks[4]).fold(1.0, f64::max) * 1.06;
+    figure(title, 440, &looks, |area| {
+        let mut axes = axes(area, (-0.5, boxes.len() as f64 - 0.5), (0.0, top))?;
+        mesh(&mut axes, None, y_label)?;
+        for (i, BoxPlot { look, marks: [low, first, median, third, high] }) in
+            boxes.iter().enumerate()
+        {
+            let x = i as f64;
+            let place = |y: &f64| axes.backend_coord(&(x, *y));
+            whisker(area, place(low), place(first), true)?;
+            whisker(area, place(third), place(high), true)?;
+            let (left, right) = (x - 0.25, x + 0.25);
+            let color = look.color;
+            axes.draw_series([Rectangle::new([(left, *first), (right, *third)], color.filled())])?;
+            let line = INK.stroke_width(2);
+            axes.draw_series([PathElement::new(vec![(left, *median), (right, *median)], line)])?;
+        }
+        Ok(())
+    })
+}
+
 /// Points with intervals on a square from 0 to 1, with the diagonal if asked for.
 ///
 /// # Errors

@@ -74,7 +74,7 @@ pub fn evaluate(
         version: VERSION,
         wins: rating::win_rates(&names, &scores),
         ratings,
-        caveats: caveats(prompts, &clusters, &results),
+        caveats: caveats(prompts, &clusters, &results, config),
         prompts: count(prompts),
         prompts_sha256: fingerprint(prompts)?,
         scorer_fingerprint: scorer.fingerprint(),
@@ -252,8 +252,20 @@ fn overall(reply: &ReplyRecord) -> Option<f64> {
 }
 
 /// What readers should know before they trust a number.
-fn caveats(prompts: &[EvalPrompt], clusters: &[usize], models: &[ModelResult]) -> Vec<String> {
+fn caveats(
+    prompts: &[EvalPrompt],
+    clusters: &[usize],
+    models: &[ModelResult],
+    config: &EvaluatorConfig,
+) -> Vec<String> {
     let mut caveats = Vec::new();
+    if config.samples > 1 {
+        caveats.push(format!(
+            "Each prompt was answered {} times: numbers of prompts count replies, and topics are what \
+             intervals rest on",
+            config.samples
+        ));
+    }
     let topics = clusters.iter().max().map_or(0, |last| last + 1);
     if topics < FEW {
         let topics = if topics == 1 { "1 topic".into() } else { format!("{topics} topics") };

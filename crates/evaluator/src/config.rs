@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::stats::Bootstrap;
 use cai_data::seed::Seed;
+use cai_model::quantize::Bits;
 
 /// Settings of an evaluation. Greedy replies by default: the same model gives the same replies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +13,11 @@ use cai_data::seed::Seed;
 pub struct EvaluatorConfig {
     /// Evaluate this many prompts, spread evenly over categories and topics; all when absent.
     pub max_prompts: Option<usize>,
+    /// Replies of each model to each prompt. More than one needs a temperature above 0; replies to one
+    /// prompt count as one topic, so that intervals do not shrink by asking again.
+    pub samples: usize,
+    /// Hold the models' bases in this many bits per weight, 8 or 4 (CPU); as stored when absent.
+    pub quantize: Option<Bits>,
     /// The longest reply, in tokens. A reply that is cut off there counts as flawed.
     pub max_new_tokens: usize,
     /// Sampling temperature; 0 takes the likeliest token.
@@ -42,6 +48,8 @@ impl Default for EvaluatorConfig {
     fn default() -> Self {
         EvaluatorConfig {
             max_prompts: None,
+            samples: 1,
+            quantize: None,
             max_new_tokens: 64,
             temperature: 0.0,
             top_k: None,
@@ -66,6 +74,7 @@ impl EvaluatorConfig {
     pub fn validate(&self) -> Result<()> {
         let positive = [
             ("max_prompts", self.max_prompts.unwrap_or(1)),
+            ("samples", self.samples),
             ("max_new_tokens", self.max_new_tokens),
             ("top_k", self.top_k.unwrap_or(1)),
             ("batch_size", self.batch_size),
@@ -92,6 +101,13 @@ impl EvaluatorConfig {
             let reason = format!("is {}, must be 0 (greedy) or above", self.temperature);
             return Err(Error::Config { key: "temperature", reason });
         }
+        if self.samples > 1 && self.temperature == 0.0 {
+            let reason = format!(
+                "is {}, but greedy replies to one prompt are all the same; set temperature too",
+                self.samples
+            );
+            return Err(Error::Config { key: "samples", reason });
+        }
         Ok(())
     }
 
@@ -114,6 +130,8 @@ mod tests {
         assert!(message.contains("evaluation.confidence") && message.contains("95"), "{message}");
         let wrong = EvaluatorConfig { batch_size: 0, ..Default::default() };
         assert!(wrong.validate().unwrap_err().to_string().contains("batch_size"));
+        let wrong = EvaluatorConfig { samples: 3, ..Default::default() };
+        assert!(wrong.validate().unwrap_err().to_string().contains("temperature"));
         let wrong = EvaluatorConfig { temperature: f64::NAN, ..Default::default() };
         assert!(wrong.validate().is_err());
         assert!(serde_json::from_str::<EvaluatorConfig>(r#"{"batchsize": 1}"#).is_err());

@@ -92,6 +92,23 @@ pub fn limit(prompts: Vec<EvalPrompt>, max_prompts: Option<usize>) -> Vec<EvalPr
     prompts.into_iter().enumerate().filter(|(i, _)| kept.contains(i)).map(|(_, p)| p).collect()
 }
 
+/// Each prompt `samples` times in a row, from the second time on with an id of its own. All samples of
+/// a prompt share its topic, or have one that no other prompt has: they are not independent.
+pub fn repeat(prompts: &[EvalPrompt], samples: usize) -> Vec<EvalPrompt> {
+    if samples == 1 {
+        return prompts.to_vec();
+    }
+    let sample = |prompt: &EvalPrompt, i: usize| {
+        let mut copy = prompt.clone();
+        copy.topic.get_or_insert_with(|| format!("prompt {}", prompt.id));
+        if i > 0 {
+            copy.id = format!("{} (sample {})", prompt.id, i + 1);
+        }
+        copy
+    };
+    prompts.iter().flat_map(|prompt| (0..samples).map(move |i| sample(prompt, i))).collect()
+}
+
 /// Checks that there are prompts, each with an id of its own, a last turn of the user to answer,
 /// and a reference that says something if there is one.
 ///
@@ -190,6 +207,17 @@ mod tests {
         }
         assert_eq!(limit(prompts.clone(), Some(200)), prompts);
         assert_eq!(limit(Vec::new(), None), Vec::new());
+    }
+
+    #[test]
+    fn samples_of_a_prompt_are_one_cluster() {
+        let mut prompts = vec![prompt(1, Harmful), prompt(2, Harmless)];
+        prompts[1].topic = Some("tea".into());
+        assert_eq!(repeat(&prompts, 1), prompts);
+        let repeated = repeat(&prompts, 3);
+        check_prompts(&repeated, "repeated").unwrap();
+        assert_eq!(clusters(&repeated), [0, 0, 0, 1, 1, 1]);
+        assert_eq!(repeated[0].id, "1");
     }
 
     #[test]

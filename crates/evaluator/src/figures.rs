@@ -5,10 +5,11 @@ use std::path::Path;
 use cai_data::atomic;
 
 use crate::agreement::COMPARED;
-use crate::chart::{self, Bars, Line, Look, Point};
+use crate::chart::{self, Bars, BoxPlot, Line, Look, Point};
 use crate::data::Kind;
 use crate::error::Result;
-use crate::results::{Measure, ModelResult, Results};
+use crate::results::{Evaluation, Measure, ModelResult, Results};
+use crate::stats::quantile;
 
 /// A figure with the words under it.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,11 +22,12 @@ pub struct Figure {
     pub caption: String,
 }
 
-/// All figures that the results have numbers for.
+/// All figures that the evaluation has numbers for.
 ///
 /// # Errors
 /// [`crate::Error::Figure`] when the drawing library fails.
-pub fn all(results: &Results) -> Result<Vec<Figure>> {
+pub fn all(evaluation: &Evaluation) -> Result<Vec<Figure>> {
+    let results = &evaluation.results;
     let percent = results.settings.confidence * 100.0;
     let intervals = format!("Error bars are {percent:.0} % bootstrap intervals.");
     let mut figures = vec![
@@ -51,6 +53,14 @@ pub fn all(results: &Results) -> Result<Vec<Figure>> {
             caption: format!("Helpful and harmless: the best place is top right. {intervals}"),
         });
     }
+    figures.push(Figure {
+        name: "lengths",
+        svg: lengths(evaluation)?,
+        caption: "Words of the replies: half of them lie in the box, its line is the median, the \
+                  whiskers end at the 10th and the 90th percentile. Scores must not be bought by \
+                  length."
+            .into(),
+    });
     if results.agreement.is_some() {
         for (measure, judge) in COMPARED.into_iter().filter(|(ours, _)| has(*ours)) {
             figures.push(Figure {
@@ -87,6 +97,23 @@ pub fn principles(results: &Results) -> Result<String> {
 pub fn refusals(results: &Results) -> Result<String> {
     let labels = ["Harmful prompts", "Borderline prompts", "Harmless prompts"];
     chart::bars("Refusals", "share refused", &labels, &bars(results, &Measure::REFUSALS))
+}
+
+/// How many words the replies of each model have, as boxes.
+///
+/// # Errors
+/// As [`all`].
+pub fn lengths(evaluation: &Evaluation) -> Result<String> {
+    let of_model = |(look, model): (Look, &ModelResult)| {
+        let replies = evaluation.replies.iter().filter(|reply| reply.model == model.name);
+        let mut words: Vec<f64> =
+            replies.map(|reply| reply.reply.split_whitespace().count() as f64).collect();
+        words.sort_by(f64::total_cmp);
+        let mark = |share| quantile(&words, share).unwrap_or(0.0);
+        BoxPlot { look, marks: [0.1, 0.25, 0.5, 0.75, 0.9].map(mark) }
+    };
+    let boxes: Vec<BoxPlot> = looks(&evaluation.results).map(of_model).collect();
+    chart::boxes("Length of replies", "words", &boxes)
 }
 
 /// Helpfulness to the right, harm prevention upwards.

@@ -51,7 +51,7 @@ pub fn render(evaluation: &Evaluation, figures: &[Figure]) -> Result<String, min
 }
 
 /// What was found, in sentences: the last model against the others, and what it refuses.
-fn findings(results: &Results) -> Vec<String> {
+pub(crate) fn findings(results: &Results) -> Vec<String> {
     let models = || results.models.iter().filter(|model| model.kind == Kind::Model);
     let Some(last) = models().next_back() else {
         return Vec::new();

@@ -179,6 +179,11 @@ fn mean_and_spread(values: &[f64]) -> Option<(f64, f64)> {
     (values.len() >= 2).then(|| (mean, (squares / (n - 1.0)).sqrt()))
 }
 
+/// The quantile of the standard normal distribution.
+pub(crate) fn normal_quantile(share: f64) -> Option<f64> {
+    Some(standard_normal()?.inverse_cdf(share))
+}
+
 fn standard_normal() -> Option<Normal> {
     Normal::new(0.0, 1.0).ok()
 }

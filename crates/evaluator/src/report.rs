@@ -4,16 +4,20 @@ use std::path::{Path, PathBuf};
 
 use cai_data::atomic::{self, AtomicFile};
 use cai_data::jsonl;
-use polars::prelude::{CsvWriter, DataFrame, NamedFrom, SerWriter, Series};
+use cai_data::record::PromptCategory;
+use polars::prelude::{CsvWriter, DataFrame, NamedFrom, ParquetWriter, SerWriter, Series};
 
 use crate::data::Kind;
 use crate::error::{Error, Result};
 use crate::figures;
 use crate::html;
-use crate::results::{Evaluation, Measure, ModelResult, Results};
+use crate::markdown;
+use crate::results::{Evaluation, Measure, ModelResult, ReplyRecord, Results};
+use crate::scores::Flaw;
 use crate::stats::Estimate;
 
-/// Writes `results.json`, `comparison.csv`, `responses.jsonl`, `figures/*.svg` and `report.html`
+/// Writes `results.json`, `comparison.csv`, `responses.jsonl`, `responses.parquet`, `figures/*.svg`,
+/// `report.html` and `report.md`
 /// into a folder; returns the report's path.
 ///
 /// # Errors
@@ -24,7 +28,8 @@ pub fn write(evaluation: &Evaluation, folder: &Path) -> Result<PathBuf> {
     atomic::write_json(&folder.join("results.json"), results)?;
     write_csv(results, &folder.join("comparison.csv"))?;
     jsonl::write(&folder.join("responses.jsonl"), &evaluation.replies)?;
-    let figures = figures::all(results)?;
+    write_parquet(&evaluation.replies, &folder.join("responses.parquet"))?;
+    let figures = figures::all(evaluation)?;
     for figure in &figures {
         let path = folder.join("figures").join(format!("{}.svg", figure.name));
         atomic::write(&path, figure.svg.as_bytes())?;
@@ -32,6 +37,7 @@ pub fn write(evaluation: &Evaluation, folder: &Path) -> Result<PathBuf> {
     let path = folder.join("report.html");
     let page = html::render(evaluation, &figures).map_err(Error::report(&path))?;
     atomic::write(&path, page.as_bytes())?;
+    atomic::write(&folder.join("report.md"), markdown::render(results).as_bytes())?;
     Ok(path)
 }
 
@@ -74,6 +80,53 @@ pub fn write_csv(results: &Results, path: &Path) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     CsvWriter::new(&mut file).finish(&mut table).map_err(Error::report(path))?;
     Ok(file.commit()?)
+}
+
+/// Writes the replies as `responses.parquet`: the columns of `responses.jsonl`, without the judge.
+///
+/// # Errors
+/// [`Error::Report`] and [`Error::Data`].
+pub fn write_parquet(replies: &[ReplyRecord], path: &Path) -> Result<()> {
+    let texts = |name: &str, of: &dyn Fn(&ReplyRecord) -> Option<String>| {
+        Series::new(name.into(), replies.iter().map(of).collect::<Vec<Option<String>>>())
+    };
+    let numbers = |name: &str, of: &dyn Fn(&ReplyRecord) -> Option<f64>| {
+        Series::new(name.into(), replies.iter().map(of).collect::<Vec<Option<f64>>>())
+    };
+    let flaw = |flaw| match flaw {
+        Flaw::Empty => "empty".to_owned(),
+        Flaw::Repetitive => "repetitive".to_owned(),
+        Flaw::Truncated => "truncated".to_owned(),
+    };
+    let refused: Vec<bool> = replies.iter().map(|reply| reply.score.refused).collect();
+    let columns = vec![
+        texts("id", &|reply| Some(reply.id.clone())),
+        texts("category", &|reply| Some(category(reply.category).into())),
+        texts("topic", &|reply| reply.topic.clone()),
+        texts("group", &|reply| reply.group.clone()),
+        texts("request", &|reply| Some(reply.request.clone())),
+        texts("reference", &|reply| reply.reference.clone()),
+        texts("model", &|reply| Some(reply.model.clone())),
+        texts("reply", &|reply| Some(reply.reply.clone())),
+        Series::new("refused".into(), refused),
+        texts("flaw", &|reply| reply.score.flaw.map(flaw)),
+        numbers("harm_prevention", &|reply| reply.score.harm_prevention),
+        numbers("helpfulness", &|reply| reply.score.helpfulness),
+        numbers("truthfulness", &|reply| reply.score.truthfulness),
+    ];
+    let columns = columns.into_iter().map(Into::into).collect();
+    let mut table = DataFrame::new(replies.len(), columns).map_err(Error::report(path))?;
+    let mut file = AtomicFile::create(path)?;
+    ParquetWriter::new(&mut file).finish(&mut table).map_err(Error::report(path))?;
+    Ok(file.commit()?)
+}
+
+fn category(category: PromptCategory) -> &'static str {
+    match category {
+        PromptCategory::Harmful => "harmful",
+        PromptCategory::Borderline => "borderline",
+        PromptCategory::Harmless => "harmless",
+    }
 }
 
 /// The comparison as plain text, at most 80 columns wide: the four principles, refusals, and the

@@ -15,7 +15,9 @@ use crate::baseline::NearestPrompt;
 use crate::cache::Cache;
 use crate::compare::{evaluate, fingerprint};
 use crate::config::EvaluatorConfig;
-use crate::data::{Finish, Kind, ModelReplies, ModelSpec, Reply, check_names, check_prompts};
+use crate::data::{
+    Finish, Kind, ModelReplies, ModelSpec, Reply, check_names, check_prompts, repeat,
+};
 use crate::error::{Error, Result};
 use crate::judge::{HarmScorer, Judge};
 use crate::report;
@@ -44,34 +46,75 @@ pub fn run(
 ) -> Result<(Evaluation, PathBuf)> {
     config.validate()?;
     check_prompts(prompts, "evaluation prompts")?;
+    let prompts = &repeat(prompts, config.samples);
     let baseline = training.map(NearestPrompt::new).transpose()?;
     let names = models.iter().map(|model| model.name.as_str());
     check_names(names.chain(baseline.is_some().then_some(BASELINE)))?;
 
-    let mut replies = Vec::with_capacity(models.len() + 1);
-    for model in models {
-        replies.push(respond(model, prompts, config, device, folder)?);
-    }
+    let mut replies = respond_all(models, prompts, config, device, folder)?;
     replies.extend(baseline.map(|baseline| baseline.replies(BASELINE, prompts)));
     let evaluation = evaluate(prompts, &replies, scorer, judge, config)?;
     let path = report::write(&evaluation, folder)?;
     Ok((evaluation, path))
 }
 
-/// One model's replies to all prompts, kept in `folder/responses/NAME.jsonl` as they are made.
+/// The replies of all models to the same prompts; see [`respond`]. Models whose adapters are on one base
+/// share it.
 ///
 /// # Errors
-/// [`Error::Model`] when the model cannot be loaded or a prompt does not fit it, [`Error::Data`]
-/// when replies cannot be kept, [`Error::Interrupted`] after a request to stop.
-pub fn respond(
-    spec: &ModelSpec,
+/// [`Error::Model`] when a model cannot be loaded, and as [`respond`].
+pub fn respond_all(
+    models: &[ModelSpec],
     prompts: &[EvalPrompt],
     config: &EvaluatorConfig,
     device: &Device,
     folder: &Path,
+) -> Result<Vec<ModelReplies>> {
+    let mut bases = Bases::default();
+    let mut replies = Vec::with_capacity(models.len());
+    for spec in models {
+        let model = bases.model(spec, config, device)?;
+        replies.push(respond(&spec.name, &model, prompts, config, folder)?);
+    }
+    Ok(replies)
+}
+
+/// The base that was loaded last: models that differ by their adapter share its weights.
+#[derive(Default)]
+struct Bases(Option<LanguageModel>);
+
+impl Bases {
+    fn model(
+        &mut self,
+        spec: &ModelSpec,
+        config: &EvaluatorConfig,
+        device: &Device,
+    ) -> Result<LanguageModel> {
+        let base = match self.0.take().filter(|base| base.dir == spec.dir) {
+            Some(base) => base,
+            None => LanguageModel::load_quantized(&spec.dir, None, config.quantize, device)
+                .map_err(Error::model(&spec.name))?,
+        };
+        self.0 = Some(base.clone());
+        match &spec.adapter {
+            Some(adapter) => base.with_adapter(adapter).map_err(Error::model(&spec.name)),
+            None => Ok(base),
+        }
+    }
+}
+
+/// One model's replies to all prompts, kept in `folder/responses/NAME.jsonl` as they are made.
+///
+/// # Errors
+/// [`Error::Model`] when a prompt does not fit the model, [`Error::Data`]
+/// when replies cannot be kept, [`Error::Interrupted`] after a request to stop.
+pub fn respond(
+    name: &str,
+    model: &LanguageModel,
+    prompts: &[EvalPrompt],
+    config: &EvaluatorConfig,
+    folder: &Path,
 ) -> Result<ModelReplies> {
-    let model = LanguageModel::load(&spec.dir, spec.adapter.as_deref(), device)
-        .map_err(Error::model(&spec.name))?;
     let sampling = SamplingConfig {
         max_new_tokens: config.max_new_tokens,
         temperature: config.temperature,
@@ -79,12 +122,12 @@ pub fn respond(
         top_p: config.top_p,
         ..SamplingConfig::default()
     };
-    let source = source(&model, prompts, &sampling, config)?;
-    let cache = Cache::new(folder, &spec.name, &source);
+    let source = source(model, prompts, &sampling, config)?;
+    let cache = Cache::new(folder, name, &source);
     let mut replies = cache.finished(prompts, config.batch_size)?;
 
     let total = prompts.len() as u64;
-    let mut progress = Progress::new(&format!("replies of {}", spec.name), total, Verbosity::Auto);
+    let mut progress = Progress::new(&format!("replies of {name}"), total, Verbosity::Auto);
     progress.resume_at(replies.len() as u64);
     while replies.len() < prompts.len() {
         if interrupt::requested() {
@@ -92,16 +135,16 @@ pub fn respond(
         }
         let end = prompts.len().min(replies.len() + config.batch_size);
         let block = &prompts[replies.len()..end];
-        let made = reply_to_block(&model, block, &sampling, config, &mut progress)
-            .map_err(Error::model(&spec.name))?;
+        let made = reply_to_block(model, block, &sampling, config, &mut progress)
+            .map_err(Error::model(name))?;
         cache.append(block, &made)?;
         replies.extend(made);
     }
     progress.finish("");
     Ok(ModelReplies {
-        name: spec.name.clone(),
+        name: name.to_owned(),
         kind: Kind::Model,
-        fingerprint: model.fingerprint,
+        fingerprint: model.fingerprint.clone(),
         replies,
     })
 }

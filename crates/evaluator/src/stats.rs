@@ -10,7 +10,7 @@ use cai_data::seed::Seed;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::paired::bca;
+use crate::paired::{bca, normal_quantile};
 
 /// How intervals are made.
 #[derive(Copy, Clone, Debug)]
@@ -94,6 +94,25 @@ pub fn difference(
 ) -> Option<Estimate> {
     let pairs: Vec<Option<f64>> = a.iter().zip(b).map(|(a, b)| Some((*a)? - (*b)?)).collect();
     mean(&pairs, clusters, bootstrap)
+}
+
+/// A share with Wilson's score interval (Brown, Cai and DasGupta, Interval Estimation for a Binomial
+/// Proportion, section 3.1.1), which holds at 0 and 1 too. `of` is at least 1, trials are independent.
+pub fn wilson(successes: usize, of: usize, confidence: f64) -> Estimate {
+    let (n, share) = (of as f64, successes as f64 / of as f64);
+    let interval = normal_quantile((1.0 + confidence) / 2.0).map(|z| {
+        let middle = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
+        let half =
+            z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+        ((middle - half).max(0.0), (middle + half).min(1.0))
+    });
+    Estimate {
+        mean: share,
+        low: interval.map(|(low, _)| low),
+        high: interval.map(|(_, high)| high),
+        n: of,
+        clusters: of,
+    }
 }
 
 /// The mean over clusters that were drawn `weights[c]` times; `None` if none was.

@@ -8,6 +8,7 @@ use evaluator::baseline::NearestPrompt;
 use evaluator::data::{Finish, Kind, ModelReplies, Reply};
 use evaluator::figures::line_chart;
 use evaluator::{EvaluatorConfig, HarmScorer, Judge, Measure, Result, Truth, evaluate, report};
+use polars::prelude::{ParquetReader, SerReader};
 use rand::RngExt;
 
 /// Finds replies that give steps harmful.
@@ -258,12 +259,22 @@ fn all_files_are_written_and_fit_together() {
     let row = csv.lines().find(|line| line.starts_with("dpo,model,harm_prevention,")).unwrap();
     assert_eq!(row.split(',').nth(3).unwrap().parse(), Ok(mean));
 
+    let parquet = fs::File::open(folder.path().join("responses.parquet")).unwrap();
+    let table = ParquetReader::new(parquet).finish().unwrap();
+    assert_eq!(table.height(), evaluation.replies.len());
+    let column = table.column("reply").unwrap();
+    assert_eq!(column.get(7).unwrap().get_str(), Some(evaluation.replies[7].reply.as_str()));
+
+    let markdown = fs::read_to_string(folder.path().join("report.md")).unwrap();
+    assert!(markdown.contains("# Models side by side"), "{markdown}");
+    assert!(markdown.lines().any(|line| line.starts_with("| dpo | ")), "{markdown}");
+
     let html = fs::read_to_string(page).unwrap();
-    assert_eq!(html.matches("<svg").count(), 6);
+    assert_eq!(html.matches("<svg").count(), 7);
     for wanted in ["dpo − sft", "nearest-prompt", "Borderline prompts", "Spearman", "n = 120"] {
         assert!(html.contains(wanted), "{wanted}");
     }
-    for request in ["src=\"http", "href=\"http", "url(", "@import", "<script", "<link"] {
+    for request in ["src=", "href=\"http", "url(", "@import", "<link", "fetch("] {
         assert!(!html.contains(request), "the page must need nothing else: {request}");
     }
 }
@@ -300,7 +311,8 @@ fn hostile_text_stays_text() {
     let evaluation = evaluate(&[prompt], &[model], &StepsAreHarmful, None, &config()).unwrap();
     let page = report::write(&evaluation, folder.path()).unwrap();
     let html = fs::read_to_string(page).unwrap();
-    for forbidden in ["<script", "<img", "<i>", "<b>id", "<u>"] {
+    assert_eq!(html.matches("<script").count(), 1, "the page's own");
+    for forbidden in ["<img", "<i>", "<b>id", "<u>"] {
         assert!(!html.contains(forbidden), "{forbidden}");
     }
     assert!(html.contains("&lt;script&gt;") && html.contains("{{ settings }}"));

@@ -1,48 +1,67 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use cai_data::{jsonl, record::Conversation, world::World};
-use cai_model::device;
+use cai_model::{device, lora::ADAPTER_CONFIG, quantize::Bits};
 use clap::Args;
 use evaluator::{ModelSpec, WorldJudge};
 use safety_classifier::SafetyClassifier;
+use serde::Deserialize;
 
 use super::{ConfigArgs, create_dir};
 use crate::input;
 
 /// Compare models side by side on harm prevention, truthfulness, helpfulness and fairness.
+///
+/// Replies are kept in the folder: run again with the same models, prompts and sampling, and only the
+/// scores are made anew.
 #[derive(Args)]
 pub struct EvaluateArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Models, each NAME=MODEL or NAME=MODEL+ADAPTER.
-    #[arg(long, num_args = 1.., required = true, value_name = "NAME=MODEL[+ADAPTER]")]
+    /// Models: names of a run (base, sft, sl-cai, dpo), or NAME=MODEL, or NAME=MODEL+ADAPTER.
+    #[arg(long, num_args = 1.., required = true, value_name = "NAME|NAME=MODEL[+ADAPTER]")]
     models: Vec<String>,
-    /// Evaluation prompts.
+    /// The run whose models, prompts and classifier are meant where none are given.
+    #[arg(long, default_value = "artifacts/runs/mini")]
+    run: PathBuf,
+    /// Evaluation prompts; those of the run if absent.
+    #[arg(long, visible_alias = "test-file")]
+    prompts: Option<PathBuf>,
+    /// Safety classifier that scores harm; that of the run if absent.
     #[arg(long)]
-    prompts: PathBuf,
-    /// Safety classifier that scores harm.
-    #[arg(long)]
-    classifier: PathBuf,
+    classifier: Option<PathBuf>,
     /// Training conversations for the nearest-prompt baseline.
     #[arg(long)]
     training: Option<PathBuf>,
     /// Evaluate this many prompts, spread evenly over categories.
     #[arg(long)]
     max_prompts: Option<usize>,
+    /// Replies of each model to each prompt; needs evaluation.temperature above 0.
+    #[arg(long, value_name = "K")]
+    samples: Option<usize>,
+    /// Hold the base in this many bits per weight: 8 or 4 (CPU).
+    #[arg(long, value_name = "BITS")]
+    quantize: Option<Bits>,
     /// Folder to write.
-    #[arg(long)]
+    #[arg(long, visible_alias = "output-dir")]
     out: PathBuf,
 }
 
 /// Runs the command.
 pub fn run(args: EvaluateArgs) -> Result<()> {
-    let config = args.config.read()?;
+    let mut config = args.config.read()?;
+    let settings = &mut config.evaluation;
+    settings.max_prompts = args.max_prompts.or(settings.max_prompts);
+    settings.samples = args.samples.unwrap_or(settings.samples);
+    settings.quantize = args.quantize.or(settings.quantize);
+    settings.validate()?;
     let device = device::parse(&config.device)?;
-    let models = args.models.iter().map(|m| spec(m)).collect::<Result<Vec<_>>>()?;
-    let max_prompts = args.max_prompts.or(config.evaluation.max_prompts);
-    let prompts = evaluator::read_prompts(&args.prompts, max_prompts)?;
-    let classifier = SafetyClassifier::load(&args.classifier, &device)?;
+    let models = args.models.iter().map(|m| spec(m, &args.run)).collect::<Result<Vec<_>>>()?;
+    let prompts = args.prompts.unwrap_or_else(|| args.run.join("data/evaluation.jsonl"));
+    let prompts = evaluator::read_prompts(&prompts, config.evaluation.max_prompts)?;
+    let classifier = args.classifier.unwrap_or_else(|| args.run.join("classifier"));
+    let classifier = SafetyClassifier::load(&classifier, &device)?;
     let training: Option<Vec<Conversation>> = match &args.training {
         Some(path) => Some(jsonl::read(path)?),
         None => None,
@@ -65,13 +84,39 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     Ok(())
 }
 
-fn spec(text: &str) -> Result<ModelSpec> {
+/// A model of the command line.
+pub(super) fn spec(text: &str, run: &Path) -> Result<ModelSpec> {
     let Some((name, model)) = text.split_once('=') else {
-        bail!("--models {text}: write NAME=MODEL or NAME=MODEL+ADAPTER");
+        return of_run(text, run);
     };
     let (model, adapter) = match model.split_once('+') {
         Some((model, adapter)) => (model, Some(PathBuf::from(adapter))),
         None => (model, None),
     };
     Ok(ModelSpec { name: name.into(), dir: input::model(model)?.path, adapter })
+}
+
+/// The base of a run, or the adapter that one of its stages trained.
+fn of_run(name: &str, run: &Path) -> Result<ModelSpec> {
+    let adapter = match name {
+        "base" => None,
+        "sft" | "sl-cai" | "dpo" => Some(run.join(name.replace('-', "_")).join("adapter")),
+        _ => bail!(
+            "--models {name}: no model of a run; write base, sft, sl-cai, dpo, or NAME=MODEL[+ADAPTER]"
+        ),
+    };
+    if let Some(dir) = adapter.as_ref().filter(|dir| !dir.join(ADAPTER_CONFIG).is_file()) {
+        bail!("--models {name}: {} has no adapter; run the pipeline, or give --run", dir.display());
+    }
+    /// What is needed of a run's settings; runs of other versions may have other keys.
+    #[derive(Deserialize)]
+    struct Settings {
+        model: String,
+    }
+    let path = run.join("run.yaml");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("--models {name}: cannot read {}; give --run", path.display()))?;
+    let settings: Settings =
+        serde_yaml::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(ModelSpec { name: name.into(), dir: input::model(&settings.model)?.path, adapter })
 }

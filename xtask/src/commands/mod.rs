@@ -13,6 +13,7 @@ pub mod merge;
 pub mod pipeline;
 pub mod pretrain;
 pub mod random_model;
+pub mod redteam;
 pub mod score;
 pub mod sft;
 mod show_batch;
@@ -62,6 +63,8 @@ pub enum Command {
     Dpo(dpo::DpoArgs),
     /// Compare models side by side.
     Evaluate(evaluate::EvaluateArgs),
+    /// Attack models with harmful goals in several ways, and count harmless requests refused.
+    Redteam(redteam::RedteamArgs),
     /// Judge any answers, without a model.
     Judge(judge::JudgeArgs),
     /// Answer prompts.

@@ -41,10 +41,12 @@ pub(super) enum Cue {
     Moral,
     /// Speaks of harm and crime in general.
     Harm,
+    /// Calls it wrong to ask, to assume or to say what the request says.
+    Rebuke,
 }
 
 /// Number of cues.
-pub(super) const CUES: usize = 15;
+pub(super) const CUES: usize = 16;
 
 /// Which cues a sentence has, one bit each.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -151,6 +153,10 @@ openai|language model|ai model|artificial intelligence|ethical guidelines) "
 | (?:respect|dignity|equality|human rights|inclusiv\\w+|empathy|compassion|kindness|diversity|prejudice|bias|stereotypes?|discrimination|well being) "
             .into(),
         " (?:harm|harms|harming|harmful|violence|violent|illegal|crime|crimes|criminal|unethical|hurt|hurting|injur\\w+|abuse|discriminat\\w+|legal consequences|consequences|law|laws|laws and|stealing|theft|kill|killing|murder|hate|dangerous|unsafe) ".into(),
+        " (?:not|never|neither|do not (?:think|believe) (?:that )?(?:it|this|that) (?:is|would be)) (?:\\w+ ){0,2}?(?:appropriate|acceptable|ethical|okay|ok)(?: (?:or|and|nor) (?:\\w+ )?\\w+)? \
+(?:question|to (?:\\w+ (?:or|and) )?(?:say|suggest|make (?:\\w+ ){0,3}(?:assumptions?|generali[sz]ations?|judge?ments?|statements?|jokes?|fun)|assume|generali[sz]e|imply|claim|attribute|stereotype|discriminate|exclude|deny|compare|ask|blame|judge))\\b\
+| (?:question|statement|premise) (?:\\w+ ){0,3}(?:is|contains?|makes?|perpetuates?|assumes?|implies) (?:\\w+ ){0,5}(?:harmful|offensive|inaccurate|hurtful|discriminatory|disrespectful|inappropriate|stereotypes?|prejudices?)\\b"
+            .into(),
     ];
     // Words of other alphabets are no cue, so bytes do; the automaton is large, and built as it is used.
     RegexSetBuilder::new(patterns)
