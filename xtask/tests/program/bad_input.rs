@@ -223,7 +223,7 @@ fn records_that_are_missing_empty_malformed_or_too_long() {
     };
     refused_with(&mut answer(&empty), &["empty.jsonl", "at least one"]);
     refused_with(&mut answer(&malformed), &["malformed.jsonl:10: "]);
-    refused_with(&mut answer(&long), &["prompt 1: ", "context of"]);
+    refused_with(&mut answer(&long), &["prompt 1: ", "context, 1024"]);
 
     let classifier = |data: &Path| {
         let mut command = xtask(["classifier", "train", "--config", MICRO]);
