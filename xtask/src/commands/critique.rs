@@ -9,7 +9,7 @@ use critique_revision::{
 };
 use safety_classifier::SafetyClassifier;
 
-use super::{ConfigArgs, create_dir};
+use super::{ConfigArgs, MergeArgs, create_dir};
 use crate::{config::Config, models};
 
 /// Let a model answer prompts, criticise and revise its answers, with the `critique` section of the
@@ -30,14 +30,7 @@ pub struct CritiqueArgs {
 #[derive(Subcommand)]
 enum Action {
     /// Put finished shards together: the same bytes as one run.
-    Merge {
-        /// The folder of the run.
-        #[arg(long)]
-        out: PathBuf,
-        /// Folders of the same run on other machines that hold some of the shards.
-        #[arg(long, num_args = 1..)]
-        from: Vec<PathBuf>,
-    },
+    Merge(MergeArgs),
     /// Make the report pages of critique and feedback once more.
     Report {
         /// A run's folder, or that of its critique or feedback stage.
@@ -76,7 +69,9 @@ struct RunArgs {
 /// Runs the command.
 pub fn run(args: CritiqueArgs) -> Result<()> {
     match (args.action, args.run) {
-        (Some(Action::Merge { out, from }), _) => say(&merge_critiques(&out, &from)?, &out),
+        (Some(Action::Merge(merge)), _) => {
+            say(&merge_critiques(&merge.out, &merge.from)?, &merge.out)
+        }
         (Some(Action::Report { folder }), _) => report(&folder)?,
         (None, Some(run)) => critique(run, args.config.read()?)?,
         (None, None) => anyhow::bail!("give --prompts and --out; see --help"),

@@ -10,7 +10,7 @@ use critique_revision::{
     merge_feedback, read_prompts,
 };
 
-use super::{ConfigArgs, create_dir};
+use super::{ConfigArgs, MergeArgs, create_dir};
 use crate::{config::Config, models};
 
 /// Let a feedback model compare samples of a policy, with the `feedback` section of the config.
@@ -30,14 +30,7 @@ pub struct FeedbackArgs {
 #[derive(Subcommand)]
 enum Action {
     /// Put finished shards together: the same bytes as one run.
-    Merge {
-        /// The folder of the run.
-        #[arg(long)]
-        out: PathBuf,
-        /// Folders of the same run on other machines that hold some of the shards.
-        #[arg(long, num_args = 1..)]
-        from: Vec<PathBuf>,
-    },
+    Merge(MergeArgs),
     /// Measure a feedback model on comparisons whose better answer is known.
     Eval(EvalArgs),
 }
@@ -91,7 +84,9 @@ struct EvalArgs {
 /// Runs the command.
 pub fn run(args: FeedbackArgs) -> Result<()> {
     match (args.action, args.run) {
-        (Some(Action::Merge { out, from }), _) => say(&merge_feedback(&out, &from)?, &out),
+        (Some(Action::Merge(merge)), _) => {
+            say(&merge_feedback(&merge.out, &merge.from)?, &merge.out)
+        }
         (Some(Action::Eval(args)), _) => eval(args)?,
         (None, Some(run)) => feedback(run, args.config.read()?)?,
         (None, None) => bail!("give --policy, --judge, --prompts and --out; see --help"),

@@ -28,6 +28,17 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{config::Config, input};
 
+/// Where the shards of a run are.
+#[derive(Args)]
+pub struct MergeArgs {
+    /// The folder of the run.
+    #[arg(long)]
+    out: PathBuf,
+    /// Folders of the same run on other machines that hold some of the shards.
+    #[arg(long, num_args = 1..)]
+    from: Vec<PathBuf>,
+}
+
 /// Constitutional AI from end to end: a Gemma checkpoint and a written constitution go in, a model
 /// that is helpful and harmless comes out, with the evidence.
 #[derive(Parser)]
