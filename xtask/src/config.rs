@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use cai_data::{dataset::Policy, seed::Seed};
-use critique_revision::{CritiqueConfig, FeedbackConfig, Revisions, ServerConfig};
+use cai_chat::ServerConfig;
+use critique_revision::{CritiqueConfig, FeedbackConfig, Revisions};
 use dpo_trainer::DpoConfig;
 use evaluator::EvaluatorConfig;
 use helpful_sft::SftConfig;

@@ -40,6 +40,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Dpo(args) => commands::dpo::run(args),
         Command::Evaluate(args) => commands::evaluate::run(args),
         Command::Redteam(args) => commands::redteam::run(args),
+        Command::Tasks(args) => commands::tasks::run(args),
         Command::Judge(args) => commands::judge::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Score(args) => commands::score::run(args),

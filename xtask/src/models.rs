@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
+use cai_chat::{ChatModel, Server, ServerConfig};
 use cai_model::model::LanguageModel;
-use critique_revision::{ChatModel, Server, ServerConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{config::Start, input};

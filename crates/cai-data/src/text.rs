@@ -7,6 +7,16 @@
 /// Accents written as separate characters are dropped with the punctuation, but do not split words.
 pub fn normalise(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
+    if text.is_ascii() {
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()) {
+            if !folded.is_empty() {
+                folded.push(' ');
+            }
+            folded.push_str(word);
+        }
+        folded.make_ascii_lowercase();
+        return folded;
+    }
     let mut space = false;
     for c in text.chars().filter(|c| !is_combining_accent(*c)) {
         if !c.is_alphanumeric() {

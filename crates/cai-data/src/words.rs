@@ -101,11 +101,15 @@ pub(crate) fn fold(text: &str) -> (String, usize) {
             continue;
         }
         let start = words.len();
-        for c in raw.chars() {
-            match c {
-                '’' | 'ʼ' | '‘' => words.push('\''),
-                c if c.is_ascii() => words.push(c.to_ascii_lowercase()),
-                c => words.extend(c.to_lowercase()),
+        if raw.is_ascii() {
+            words.push_str(raw);
+            words[start..].make_ascii_lowercase();
+        } else {
+            for c in raw.chars() {
+                match c {
+                    '’' | 'ʼ' | '‘' => words.push('\''),
+                    c => words.extend(c.to_lowercase()),
+                }
             }
         }
         length += 1;
@@ -136,6 +140,9 @@ fn write_out(words: &mut String, start: usize) {
     if let Some(whole) = whole {
         words.truncate(start);
         words.push_str(whole);
+        return;
+    }
+    if !words[start..].contains('\'') {
         return;
     }
     const ENDINGS: [(&str, &str); 6] = [

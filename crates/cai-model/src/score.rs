@@ -3,7 +3,7 @@
 use crate::{
     Error, Result,
     gemma::Pass,
-    loss::{score_tokens, trained_hidden},
+    loss::{packed_hidden, score_tokens},
     model::LanguageModel,
     tokenizer::Example,
 };
@@ -67,18 +67,37 @@ pub fn score(
     batch_size: usize,
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Vec<CompletionScore>> {
+    let groups: Vec<&[Example]> = examples.chunks(1).collect();
+    score_groups(model, &groups, batch_size, on_done)
+}
+
+/// The same for groups of examples that begin alike, such as the choices of one question: the
+/// tokens that all of a group begin with are computed once. `batch_size` groups make a batch; the scores
+/// are one per example, group by group.
+///
+/// # Errors
+///
+/// As [`score`].
+pub fn score_groups(
+    model: &LanguageModel,
+    groups: &[&[Example]],
+    batch_size: usize,
+    on_done: &mut dyn FnMut(usize),
+) -> Result<Vec<CompletionScore>> {
     let longest = model.config.max_position_embeddings;
-    if let Some((i, e)) = examples.iter().enumerate().find(|(_, e)| e.ids.len() > longest) {
+    let tokens = |group: &[Example]| group.iter().map(|e| e.ids.len()).max().unwrap_or(0);
+    let lengths = || groups.iter().map(|group| tokens(group)).enumerate();
+    if let Some((i, length)) = lengths().find(|(_, length)| *length > longest) {
         return Err(Error::Input(format!(
-            "record {}: {} tokens, but the model's context is {longest}; shorten it",
+            "record {}: {length} tokens, but the model's context is {longest}; shorten it",
             i + 1,
-            e.ids.len()
         )));
     }
-    let mut scores = Vec::with_capacity(examples.len());
-    for batch in examples.chunks(batch_size.max(1)) {
-        let refs: Vec<&Example> = batch.iter().collect();
-        let trained = trained_hidden(&model.gemma, &refs, model.tokenizer.pad(), &Pass::default());
+    let mut scores = Vec::with_capacity(groups.len());
+    for batch in groups.chunks(batch_size.max(1)) {
+        let groups: Vec<Vec<&Example>> = batch.iter().map(|group| group.iter().collect()).collect();
+        let rows: Vec<Vec<&[&Example]>> = groups.iter().map(|group| vec![group.as_slice()]).collect();
+        let trained = packed_hidden(&model.gemma, &rows, model.tokenizer.pad(), &Pass::default());
         let scored = score_tokens(&model.gemma, &trained, false);
         for rows in &trained.rows {
             let token_logprobs = scored.logps[rows.clone()].to_vec();

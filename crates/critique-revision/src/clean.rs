@@ -1,9 +1,8 @@
 //! Named rules by which an answer or a revision is found unfit to train on.
 
+use cai_chat::{Reply, Unanswered, names_control_tokens};
 use cai_data::text::normalise;
 use serde::{Deserialize, Serialize};
-
-use crate::chat::Reply;
 
 /// Why a text is not used.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +56,16 @@ impl Rule {
             Rule::NoRoom => "no_room",
             Rule::Rejected => "rejected",
             Rule::NoAnswer => "no_answer",
+        }
+    }
+}
+
+impl From<Unanswered> for Rule {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::NoRoom => Rule::NoRoom,
+            Unanswered::Rejected => Rule::Rejected,
+            Unanswered::NoAnswer => Rule::NoAnswer,
         }
     }
 }
@@ -323,14 +332,6 @@ pub(crate) fn instructs_judge(text: &str) -> bool {
         };
         if lettered { capital() } else { folded.contains(&format!(" {form} ")) }
     })
-}
-
-/// The control tokens of Gemma's chats, as text.
-pub(crate) const CONTROL_TOKENS: [&str; 5] =
-    ["<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>"];
-
-pub(crate) fn names_control_tokens(text: &str) -> bool {
-    CONTROL_TOKENS.iter().any(|token| text.contains(token))
 }
 
 fn starts_with_any(text: &str, forms: &[&str]) -> bool {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cai_chat::{Answered, Ask, Reply, Unanswered};
 use cai_data::constitution::{Constitution, Principle};
 use cai_data::dialogue::{critique_prompt, direct_revision_prompt, revision_prompt};
 use cai_data::jsonl;
@@ -13,7 +14,7 @@ use safety_classifier::SafetyClassifier;
 use serde_json::json;
 
 use crate::blocks::{Work, run_name, work_through};
-use crate::chat::{Answered, Ask, Models, Reply};
+use crate::Models;
 use crate::clean::{self, Rule};
 use crate::prompts::{CritiquePrompt, Prompts, Usable, usable};
 use crate::report_files::write_critique_report;
@@ -225,7 +226,7 @@ impl Stage<'_> {
             let (harm, risk) = risk.unzip();
             let cleaning = match reply {
                 Ok(reply) => clean::answer(reply, request(&prompt.prompt)),
-                Err(rule) => vec![*rule],
+                Err(why) => vec![(*why).into()],
             };
             CritiqueRecord {
                 id: prompt.id.clone(),
@@ -282,7 +283,7 @@ impl Stage<'_> {
         };
         let dialogues =
             at.iter().zip(&principles).zip(&critiques).map(|((record, p), critique)| {
-                let critique = critique.as_ref().map_err(|rule| *rule)?;
+                let critique = critique.as_ref().map_err(|why| *why)?;
                 let (prompt, answer) = (&record.prompt, &record.final_revision);
                 let request = &p.revision_request;
                 Ok(self.after_examples(if self.config.direct {
@@ -306,7 +307,7 @@ impl Stage<'_> {
                     let request = request(&record.prompt);
                     clean::revision(reply, request, &record.final_revision, critique)
                 }
-                Err(rule) => vec![*rule],
+                Err(why) => vec![(*why).into()],
             };
             let revision = text(&revisions[slot]).to_owned();
             if cleaning.is_empty() {
@@ -330,7 +331,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// The critic's replies to the dialogues that there are; the other places keep their rule.
+    /// The critic's replies to the dialogues that there are; the other places keep why there is none.
     fn ask(
         &self,
         dialogues: Vec<Answered<Vec<Message>>>,
@@ -339,20 +340,20 @@ impl Stage<'_> {
         progress: &mut Progress,
     ) -> Result<Vec<Answered<Reply>>> {
         let mut asks = Vec::with_capacity(dialogues.len());
-        let mut rules: Vec<Option<Rule>> = Vec::with_capacity(dialogues.len());
+        let mut missing: Vec<Option<Unanswered>> = Vec::with_capacity(dialogues.len());
         for (i, dialogue) in dialogues.into_iter().enumerate() {
-            rules.push(dialogue.as_ref().err().copied());
+            missing.push(dialogue.as_ref().err().copied());
             asks.extend(dialogue.ok().map(|dialogue| Ask { dialogue, seed: seed(i) }));
         }
-        progress.advance((rules.len() - asks.len()) as u64);
+        progress.advance((missing.len() - asks.len()) as u64);
         let on_done = &mut |done| progress.advance(done as u64);
         let size = self.config.batch_size;
         let mut replies = self.models.critic.replies(&asks, sampling, size, on_done)?.into_iter();
-        let place = |rule: Option<Rule>| match rule {
-            Some(rule) => Err(rule),
-            None => replies.next().unwrap_or(Err(Rule::NoAnswer)),
+        let place = |why: Option<Unanswered>| match why {
+            Some(why) => Err(why),
+            None => replies.next().unwrap_or(Err(Unanswered::NoAnswer)),
         };
-        Ok(rules.into_iter().map(place).collect())
+        Ok(missing.into_iter().map(place).collect())
     }
 
     fn after_examples(&self, dialogue: Vec<Message>) -> Vec<Message> {

@@ -3,6 +3,9 @@ use std::path::PathBuf;
 /// What can go wrong in critique, revision and AI feedback.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A model that was asked, or its server.
+    #[error(transparent)]
+    Chat(#[from] cai_chat::Error),
     /// The model or its files.
     #[error(transparent)]
     Model(#[from] cai_model::Error),
@@ -27,19 +30,6 @@ pub enum Error {
         name: String,
         /// What the principles lack.
         what: &'static str,
-    },
-    /// A server that did not answer.
-    #[error(
-        "{url}: {reason} (after {attempts} attempts); finished blocks are kept: check the server, \
-         then run the same command again to resume"
-    )]
-    Server {
-        /// The address.
-        url: String,
-        /// What it said last.
-        reason: String,
-        /// How often it was asked.
-        attempts: usize,
     },
     /// A figure or page that cannot be made.
     #[error("{what}: {reason}; the records are whole: make the report again with critique report")]

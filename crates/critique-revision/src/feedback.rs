@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cai_chat::{Ask, ChatModel, Question, Reasoning, prefer};
 use cai_data::constitution::{Constitution, Principle};
 use cai_data::jsonl;
 use cai_data::record::{Message, PreferencePair};
@@ -12,10 +13,9 @@ use cai_train::Progress;
 use serde_json::json;
 
 use crate::blocks::{Work, run_name, work_through};
-use crate::chat::{Ask, ChatModel};
 use crate::clean;
 use crate::critique::request;
-use crate::judge::{Question, Reasoning, draw, prefer};
+use crate::draw::draw;
 use crate::prompts::{CritiquePrompt, Prompts, Usable, usable};
 use crate::report_files::write_feedback_report;
 use crate::shards::{Plan, Shard};
@@ -273,7 +273,7 @@ impl Stage<'_> {
                 cleaning: clean::sample(&reply, request(&ask.dialogue)),
                 text: reply.text,
             },
-            Err(rule) => Sample { text: String::new(), refused: false, cleaning: vec![rule] },
+            Err(why) => Sample { text: String::new(), refused: false, cleaning: vec![why.into()] },
         });
         let samples: Vec<Sample> = samples.collect();
         let record = |(prompt, samples): (&CritiquePrompt, &[Sample])| FeedbackRecord {
@@ -307,7 +307,8 @@ impl Stage<'_> {
             let (record, comparison) = (&records[*i], &records[*i].comparisons[*j]);
             questions.extend(principles.iter().map(|principle| Question {
                 prompt: &record.prompt,
-                principle,
+                principle: &principle.id,
+                question: &principle.preference_question,
                 first: &record.samples[comparison.first].text,
                 second: &record.samples[comparison.second].text,
             }));
@@ -327,7 +328,7 @@ impl Stage<'_> {
             let comparison = &mut records[*i].comparisons[*j];
             match judged.into_iter().collect::<std::result::Result<Vec<_>, _>>() {
                 Ok(judged) => comparison.judgements = judged,
-                Err(rule) => comparison.dropped = Some(rule.name().to_owned()),
+                Err(why) => comparison.dropped = Some(why.name().to_owned()),
             }
         }
         Ok(())

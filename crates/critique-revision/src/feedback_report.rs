@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use cai_chat::Judgement;
 use cai_data::record::{Message, PreferencePair};
 use serde::{Deserialize, Serialize};
 
 use crate::report::{EXAMPLES, count, count_rules, list, one_line};
 use crate::shards::Plan;
 use crate::stats::{Mean, show, spread};
-use crate::{Comparison, FeedbackConfig, FeedbackRecord, Judgement, hostile};
+use crate::{Comparison, FeedbackConfig, FeedbackRecord, hostile};
 
 /// Bins of the histogram, from undecided to sure.
 const BINS: usize = 10;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cai_chat::{ChatModel, Judgement, Question, Reasoning, prefer};
 use cai_data::constitution::{Category, Constitution, Principle};
 use cai_data::dataset::{Policy, read_pairs};
 use cai_data::hh;
@@ -13,10 +14,9 @@ use cai_train::Progress;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::chat::ChatModel;
-use crate::judge::{Question, Reasoning, draw, prefer};
+use crate::draw::draw;
 use crate::stats::Mean;
-use crate::{Error, FeedbackConfig, Judgement, Result};
+use crate::{Error, FeedbackConfig, Result};
 
 /// A comparison whose better answer is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,7 +160,8 @@ pub fn measure(
     for (pair, principles) in known.pairs.iter().zip(&principles) {
         questions.extend(principles.iter().map(|principle| Question {
             prompt: &pair.prompt,
-            principle,
+            principle: &principle.id,
+            question: &principle.preference_question,
             first: &pair.better,
             second: &pair.worse,
         }));
@@ -179,7 +180,7 @@ pub fn measure(
         let all: Vec<_> = judged.by_ref().take(principles.len()).collect();
         match all.into_iter().collect::<std::result::Result<Vec<_>, _>>() {
             Ok(judgements) => pairs.push(judgements),
-            Err(rule) => *left_out.entry(rule.name().to_owned()).or_default() += 1,
+            Err(why) => *left_out.entry(why.name().to_owned()).or_default() += 1,
         }
     }
     let mean = |judgements: &[Judgement], of: fn(&Judgement) -> f64| {

@@ -1,9 +1,10 @@
 //! What hostile prompts hold, and the rules by which it does no harm.
 
+use cai_chat::names_control_tokens;
 use cai_data::dialogue::{OPTION_A, OPTION_B};
 use cai_data::record::Message;
 
-use crate::clean::{CONTROL_TOKENS, instructs_judge};
+use crate::clean::instructs_judge;
 
 /// Something in a prompt that is written to derail the dialogue. The prompt is used all the same.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub fn notes(prompt: &[Message]) -> Vec<Note> {
         DIALOGUE_MARKS.iter().any(|mark| lower.contains(mark))
     };
     let notes = [
-        (Note::TemplateTokens, any(&|text| CONTROL_TOKENS.iter().any(|t| text.contains(t)))),
+        (Note::TemplateTokens, any(&names_control_tokens)),
         (Note::DialogueMarks, any(&marks)),
         (Note::OptionMarks, any(&|text| text.contains(OPTION_A) || text.contains(OPTION_B))),
         (Note::JudgeInstruction, any(&instructs_judge)),

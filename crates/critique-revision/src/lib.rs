@@ -11,17 +11,17 @@
 
 mod blocks;
 mod chart;
-pub mod chat;
 pub mod clean;
 mod config;
 mod critique;
 mod data;
+mod draw;
 mod error;
 mod feedback;
 mod feedback_report;
 pub mod hhh;
 pub mod hostile;
-mod judge;
+mod models;
 mod prompts;
 mod record;
 mod report;
@@ -29,7 +29,6 @@ mod report_files;
 mod shards;
 mod stats;
 
-pub use chat::{ChatModel, Models, Reply, Server, ServerConfig};
 pub use config::{CritiqueConfig, FeedbackConfig, PrincipleChoice};
 pub use critique::{merge_critiques, report_critiques, run, run_shard};
 pub use data::{Revisions, SlCaiSet, revision_pairs, sl_cai_conversations};
@@ -38,7 +37,7 @@ pub use feedback::{
     feedback_pairs, merge_feedback, report_feedback, run_feedback, run_feedback_shard,
 };
 pub use feedback_report::{Bin, FeedbackExample, FeedbackReport, PrincipleFeedback};
-pub use judge::{Judgement, Question, Reasoning, prefer};
+pub use models::Models;
 pub use prompts::{CritiquePrompt, PromptFile, Prompts, read_prompts};
 pub use record::{Answer, Comparison, CritiqueRecord, FeedbackRecord, Outcome, Round, Sample};
 pub use report::{CritiqueReport, Example, PairStatistics, RoundStatistics, RuleExample, Truth};

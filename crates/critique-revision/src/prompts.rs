@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cai_chat::ChatModel;
 use cai_data::jsonl::Reader;
 use cai_data::record::{Message, Role};
 use cai_data::world::PromptRecord;
@@ -10,7 +11,6 @@ use cai_model::generate::SamplingConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::chat::ChatModel;
 use crate::{Error, Result};
 
 /// A prompt to answer: `{"id", "prompt": [messages]}`.

@@ -1,5 +1,6 @@
 //! What is written about each prompt.
 
+use cai_chat::Judgement;
 use cai_data::constitution::Category;
 use cai_data::record::Message;
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,6 @@ use serde_json::{Map, Value};
 
 use crate::blocks::Line;
 use crate::clean::{Repair, Rule};
-use crate::judge::Judgement;
 
 /// One prompt's answer, critiques and revisions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

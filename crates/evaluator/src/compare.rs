@@ -82,8 +82,9 @@ pub fn evaluate(
         models: results,
         differences,
         agreement,
+        judges: None,
     };
-    Ok(Evaluation { results, replies })
+    Ok(Evaluation { results, replies, training: Vec::new() })
 }
 
 /// The hash of everything that the prompts say.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::judges::LmJudgeConfig;
 use crate::stats::Bootstrap;
 use cai_data::seed::Seed;
 use cai_model::quantize::Bits;
@@ -42,6 +43,8 @@ pub struct EvaluatorConfig {
     pub min_group_size: usize,
     /// Prompts of each category shown with all replies in the report.
     pub examples_per_category: usize,
+    /// What a language model is asked that judges replies, where one is given.
+    pub lm_judge: LmJudgeConfig,
 }
 
 impl Default for EvaluatorConfig {
@@ -62,6 +65,7 @@ impl Default for EvaluatorConfig {
             max_repetition: 0.5,
             min_group_size: 5,
             examples_per_category: 10,
+            lm_judge: LmJudgeConfig::default(),
         }
     }
 }
@@ -108,11 +112,16 @@ impl EvaluatorConfig {
             );
             return Err(Error::Config { key: "samples", reason });
         }
+        let judge = &self.lm_judge;
+        if judge.batch_size == 0 || judge.rubric.is_empty() || judge.question.trim().is_empty() {
+            let reason = "needs a question, a rubric and a batch_size of at least 1".into();
+            return Err(Error::Config { key: "lm_judge", reason });
+        }
         Ok(())
     }
 
     /// The bootstrap of one statistic, with draws of its own.
-    pub(crate) fn bootstrap(&self, statistic: &str) -> Bootstrap {
+    pub fn bootstrap(&self, statistic: &str) -> Bootstrap {
         let seed = Seed(self.seed).derive("bootstrap").derive(statistic);
         Bootstrap { resamples: self.resamples, confidence: self.confidence, seed }
     }

@@ -35,6 +35,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A language model that judges failed.
+    #[error("judge {name}: {source}")]
+    Judge {
+        /// The judge's name in results.
+        name: String,
+        /// What the model or its server said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The harm scorer failed.
     #[error("the harm scorer failed: {0}")]
     Scorer(String),

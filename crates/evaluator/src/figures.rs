@@ -45,6 +45,15 @@ pub fn all(evaluation: &Evaluation) -> Result<Vec<Figure>> {
             ),
         },
     ];
+    if let Some(svg) = radar(results)? {
+        figures.push(Figure {
+            name: "radar",
+            svg,
+            caption: "The same scores as one shape for each model: the further out, the better. \
+                      Intervals are in the bars above."
+                .into(),
+        });
+    }
     let has = |measure| results.models.iter().any(|model| model.measures.contains_key(&measure));
     if has(Measure::HarmPrevention) && has(Measure::Helpfulness) {
         figures.push(Figure {
@@ -74,6 +83,7 @@ pub fn all(evaluation: &Evaluation) -> Result<Vec<Figure>> {
             });
         }
     }
+    figures.extend(training(&evaluation.training)?);
     Ok(figures)
 }
 
@@ -82,12 +92,49 @@ pub fn all(evaluation: &Evaluation) -> Result<Vec<Figure>> {
 /// # Errors
 /// As [`all`].
 pub fn principles(results: &Results) -> Result<String> {
-    let shown: Vec<Measure> = Measure::PRINCIPLES
-        .into_iter()
-        .filter(|measure| results.models.iter().any(|m| m.measures.contains_key(measure)))
-        .collect();
+    let shown = shown(results);
     let labels: Vec<&str> = shown.iter().map(|measure| measure.label()).collect();
     chart::bars("Four principles", "score", &labels, &bars(results, &shown))
+}
+
+/// The four principles as one shape for each model; `None` where fewer than three are measured.
+///
+/// # Errors
+/// As [`all`].
+pub fn radar(results: &Results) -> Result<Option<String>> {
+    let shown = shown(results);
+    let labels: Vec<&str> = shown.iter().map(|measure| measure.label()).collect();
+    let drawn = || chart::radar("Four principles, as a shape", &labels, &bars(results, &shown));
+    (shown.len() >= 3).then(drawn).transpose()
+}
+
+/// Losses of the runs that trained the models, by step; `None` where none is known.
+fn training(curves: &[(String, Vec<(f64, f64)>)]) -> Result<Option<Figure>> {
+    let finite = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
+    let lines: Vec<Line> = curves
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, points))| points.iter().any(finite))
+        .map(|(i, (name, points))| Line { look: Look::new(name, i), points: points.clone() })
+        .collect();
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Figure {
+        name: "training",
+        svg: chart::lines("Training loss", &lines, "step", "loss", None)?,
+        caption: "Loss while each adapter was trained. Losses of different objectives (SFT, DPO) do not \
+                  compare with each other."
+            .into(),
+    }))
+}
+
+/// The principles that any model has.
+fn shown(results: &Results) -> Vec<Measure> {
+    Measure::PRINCIPLES
+        .into_iter()
+        .filter(|measure| results.models.iter().any(|m| m.measures.contains_key(measure)))
+        .collect()
 }
 
 /// Refusal rates as bars, grouped by category.

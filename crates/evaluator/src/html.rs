@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::data::Kind;
 use crate::figures::Figure;
+use crate::judges::show;
 use crate::results::{Evaluation, Measure, ModelResult, ReplyRecord, Results};
 use crate::scores::Flaw;
 use crate::stats::Estimate;
@@ -44,7 +45,9 @@ pub fn render(evaluation: &Evaluation, figures: &[Figure]) -> Result<String, min
         differences => differences(results),
         fairness => fairness(results),
         agreement => agreement(results),
+        judges => judges(results),
         same_refusals => results.agreement.as_ref().map(|a| number(a.same_refusals)),
+        comparisons => results.judges.as_ref().map(|judges| &judges.comparisons),
         figures => figures,
         categories => examples(evaluation),
     })
@@ -301,6 +304,32 @@ fn agreement(results: &Results) -> Vec<AgreementView<'_>> {
                     let of = |measure| cell(model.measures.get(&measure), number);
                     (model.name.as_str(), of(agreement.measure), of(agreement.judge))
                 })
+                .collect(),
+        })
+        .collect()
+}
+
+/// How far judges agree on one principle, as a table.
+#[derive(Serialize)]
+struct JudgesView<'a> {
+    principle: String,
+    n: usize,
+    alpha: String,
+    /// Two judges, the share of replies on which they agree, and kappa.
+    pairs: Vec<(&'a str, &'a str, usize, String, String)>,
+}
+
+fn judges(results: &Results) -> Vec<JudgesView<'_>> {
+    let agreement = results.judges.iter().flat_map(|judges| &judges.agreement);
+    agreement
+        .map(|of| JudgesView {
+            principle: of.principle.replace('_', " "),
+            n: of.n,
+            alpha: show(&of.alpha),
+            pairs: of
+                .pairs
+                .iter()
+                .map(|p| (p.a.as_str(), p.b.as_str(), p.n, number(p.same), show(&p.kappa)))
                 .collect(),
         })
         .collect()

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::html::findings;
+use crate::judges::{Judges, show};
 use crate::results::{Measure, Results};
 use crate::stats::Estimate;
 
@@ -22,7 +23,26 @@ pub fn render(results: &Results) -> String {
     list(&mut text, "Caveats", &results.caveats);
     table(&mut text, "The four principles", results, &Measure::PRINCIPLES);
     table(&mut text, "Refusals", results, &Measure::REFUSALS);
+    if let Some(judges) = &results.judges {
+        agreement(&mut text, judges);
+    }
     text
+}
+
+fn agreement(text: &mut String, judges: &Judges) {
+    *text += "\n## How far judges agree\n\n| Principle | Judges | Replies | Agree on | Cohen's kappa |\n";
+    *text += "|---|---|---:|---:|---:|\n";
+    for of in &judges.agreement {
+        for pair in &of.pairs {
+            let (a, b, n, same) = (&pair.a, &pair.b, pair.n, pair.same);
+            let kappa = show(&pair.kappa);
+            let _ = writeln!(text, "| {} | {a}, {b} | {n} | {same:.2} | {kappa} |", of.principle);
+        }
+        if of.pairs.len() > 1 {
+            let (n, alpha) = (of.n, show(&of.alpha));
+            let _ = writeln!(text, "| {} | all | {n} | | alpha {alpha} |", of.principle);
+        }
+    }
 }
 
 fn list(text: &mut String, title: &str, lines: &[String]) {

@@ -52,18 +52,23 @@ pub fn win_rates(names: &[&str], scores: &[Vec<Option<f64>>]) -> Vec<WinRate> {
         for (j, against) in names.iter().enumerate().filter(|(j, _)| *j != i) {
             let differences: Vec<f64> =
                 scores[i].iter().zip(&scores[j]).filter_map(|(a, b)| Some((*a)? - (*b)?)).collect();
-            if differences.is_empty() {
-                continue;
-            }
-            let wins = differences.iter().filter(|d| **d > TIE).count();
-            let losses = differences.iter().filter(|d| **d < -TIE).count();
-            let ties = differences.len() - wins - losses;
-            let rate = (wins as f64 + ties as f64 / 2.0) / differences.len() as f64;
-            let (model, against) = ((*model).to_owned(), (*against).to_owned());
-            rates.push(WinRate { model, against, wins, ties, losses, rate });
+            rates.extend(win_rate(model, against, &differences));
         }
     }
     rates
+}
+
+/// The win rate from differences of scores, one for each prompt; `None` if there are none.
+pub fn win_rate(model: &str, against: &str, differences: &[f64]) -> Option<WinRate> {
+    if differences.is_empty() {
+        return None;
+    }
+    let wins = differences.iter().filter(|d| **d > TIE).count();
+    let losses = differences.iter().filter(|d| **d < -TIE).count();
+    let ties = differences.len() - wins - losses;
+    let rate = (wins as f64 + ties as f64 / 2.0) / differences.len() as f64;
+    let (model, against) = (model.to_owned(), against.to_owned());
+    Some(WinRate { model, against, wins, ties, losses, rate })
 }
 
 /// Ratings of all models, with intervals from `resamples` draws of whole clusters of prompts.

@@ -10,6 +10,7 @@ use crate::config::EvaluatorConfig;
 use crate::data::{Finish, Kind};
 use crate::fairness::Fairness;
 use crate::judge::Truth;
+use crate::judges::Judges;
 use crate::rating::{Rating, WinRate};
 use crate::scores::ReplyScore;
 use crate::stats::Estimate;
@@ -244,7 +245,8 @@ pub struct PairTests {
 /// Everything that `results.json` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// The version of this file's form; 1 had no win rates, ratings, tests and caveats.
+    /// The version of this file's form; 1 had no win rates, ratings, tests and caveats,
+    /// 2 no agreement of judges.
     #[serde(default = "first_version")]
     pub version: u32,
     /// The prompts.
@@ -273,10 +275,13 @@ pub struct Results {
     /// How far the evaluator and the judge agree, if there is a judge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Agreement>,
+    /// How far judges agree: classifier, heuristics, a language model, the judge who knows the truth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judges: Option<Judges>,
 }
 
 /// The version of `results.json` that this code writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 fn first_version() -> u32 {
     1
@@ -314,4 +319,6 @@ pub struct Evaluation {
     pub results: Results,
     /// The replies.
     pub replies: Vec<ReplyRecord>,
+    /// The loss by step while each model was trained, where that is known: for the report's figure.
+    pub training: Vec<(String, Vec<(f64, f64)>)>,
 }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use cai_data::hash;
+use cai_data::{hash, jsonl};
 use cai_data::record::{Conversation, EvalPrompt};
 use cai_data::seed::Seed;
 use cai_model::generate::{self, SamplingConfig};
 use cai_model::model::LanguageModel;
-use cai_train::{Progress, Verbosity, interrupt};
+use cai_train::{LogEntry, Progress, Verbosity, interrupt};
 use safety_classifier::SafetyClassifier;
 
 use crate::baseline::NearestPrompt;
@@ -20,6 +20,7 @@ use crate::data::{
 };
 use crate::error::{Error, Result};
 use crate::judge::{HarmScorer, Judge};
+use crate::judges::{self, Judged, Judges, LmJudge};
 use crate::report;
 use crate::results::Evaluation;
 
@@ -29,7 +30,7 @@ pub const BASELINE: &str = "nearest-prompt";
 /// Evaluates models side by side: generates their replies, scores and compares them, and writes
 /// all files into `folder`. Returns the evaluation and the report's path.
 ///
-/// `training`, if given, adds the baseline that answers with the reply of the nearest training
+/// `lm`, if given, judges all replies too; its answers are kept in the folder. `training`, if given, adds the baseline that answers with the reply of the nearest training
 /// prompt. A killed run goes on where it was when it is started again.
 ///
 /// # Errors
@@ -40,6 +41,7 @@ pub fn run(
     training: Option<&[Conversation]>,
     scorer: &dyn HarmScorer,
     judge: Option<&dyn Judge>,
+    lm: Option<&LmJudge>,
     config: &EvaluatorConfig,
     device: &Device,
     folder: &Path,
@@ -53,9 +55,42 @@ pub fn run(
 
     let mut replies = respond_all(models, prompts, config, device, folder)?;
     replies.extend(baseline.map(|baseline| baseline.replies(BASELINE, prompts)));
-    let evaluation = evaluate(prompts, &replies, scorer, judge, config)?;
+    let mut evaluation = evaluate(prompts, &replies, scorer, judge, config)?;
+    let judged = judges_of(&evaluation, prompts, lm, config, folder)?;
+    evaluation.results.judges = Some(judged);
+    evaluation.training = models.iter().filter_map(training_curve).collect();
     let path = report::write(&evaluation, folder)?;
     Ok((evaluation, path))
+}
+
+/// The losses of the run that trained a model's adapter, if its log lies beside it.
+fn training_curve(spec: &ModelSpec) -> Option<(String, Vec<(f64, f64)>)> {
+    let log = spec.adapter.as_ref()?.parent()?.join("metrics.jsonl");
+    let entries: Vec<LogEntry> = jsonl::read(&log).ok()?;
+    let loss = |entry: &LogEntry| Some((entry.step as f64, *entry.metrics.get("loss")?));
+    Some((spec.name.clone(), entries.iter().filter_map(loss).collect()))
+}
+
+/// What all judges say, the language model among them.
+fn judges_of(
+    evaluation: &Evaluation,
+    prompts: &[EvalPrompt],
+    lm: Option<&LmJudge>,
+    config: &EvaluatorConfig,
+    folder: &Path,
+) -> Result<Judges> {
+    let Some(lm) = lm else {
+        return Ok(judges::of_evaluation(evaluation, prompts, None, Vec::new(), config));
+    };
+    let answered: Vec<Judged> = prompts
+        .iter()
+        .cycle()
+        .zip(&evaluation.replies)
+        .map(|(prompt, reply)| Judged { prompt: &prompt.prompt, reply: &reply.reply })
+        .collect();
+    let ratings = lm.rate(&answered, folder)?;
+    let comparisons = judges::comparisons(evaluation, prompts, lm, folder)?;
+    Ok(judges::of_evaluation(evaluation, prompts, Some((lm, ratings)), comparisons, config))
 }
 
 /// The replies of all models to the same prompts; see [`respond`]. Models whose adapters are on one base
@@ -81,10 +116,10 @@ pub fn respond_all(
 
 /// The base that was loaded last: models that differ by their adapter share its weights.
 #[derive(Default)]
-struct Bases(Option<LanguageModel>);
+pub(crate) struct Bases(Option<LanguageModel>);
 
 impl Bases {
-    fn model(
+    pub(crate) fn model(
         &mut self,
         spec: &ModelSpec,
         config: &EvaluatorConfig,
@@ -123,8 +158,10 @@ pub fn respond(
         ..SamplingConfig::default()
     };
     let source = source(model, prompts, &sampling, config)?;
-    let cache = Cache::new(folder, name, &source);
-    let mut replies = cache.finished(prompts, config.batch_size)?;
+    let path = folder.join("responses").join(format!("{name}.jsonl"));
+    let cache = Cache::<Reply>::new(path, &source);
+    let ids: Vec<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+    let mut replies = cache.finished(&ids, config.batch_size)?;
 
     let total = prompts.len() as u64;
     let mut progress = Progress::new(&format!("replies of {name}"), total, Verbosity::Auto);
@@ -134,10 +171,11 @@ pub fn respond(
             return Err(Error::Interrupted);
         }
         let end = prompts.len().min(replies.len() + config.batch_size);
-        let block = &prompts[replies.len()..end];
+        let begin = replies.len();
+        let block = &prompts[begin..end];
         let made = reply_to_block(model, block, &sampling, config, &mut progress)
             .map_err(Error::model(name))?;
-        cache.append(block, &made)?;
+        cache.append(&ids[begin..end], &made)?;
         replies.extend(made);
     }
     progress.finish("");
@@ -163,9 +201,14 @@ fn source(
         "seed": config.seed,
         "batch_size": config.batch_size,
     });
+    Ok(short_hash(&parts))
+}
+
+/// A name for what decides the values of a cache.
+pub(crate) fn short_hash(parts: &serde_json::Value) -> String {
     let mut source = hash::bytes(parts.to_string().as_bytes());
     source.truncate(16);
-    Ok(source)
+    source
 }
 
 fn reply_to_block(

@@ -4,12 +4,13 @@ use anyhow::{Context, Result, bail};
 use cai_data::{jsonl, record::Conversation, world::World};
 use cai_model::{device, lora::ADAPTER_CONFIG, quantize::Bits};
 use clap::Args;
+use evaluator::judges::LmJudge;
 use evaluator::{ModelSpec, WorldJudge};
 use safety_classifier::SafetyClassifier;
 use serde::Deserialize;
 
 use super::{ConfigArgs, create_dir};
-use crate::input;
+use crate::{input, models};
 
 /// Compare models side by side on harm prevention, truthfulness, helpfulness and fairness.
 ///
@@ -31,6 +32,10 @@ pub struct EvaluateArgs {
     /// Safety classifier that scores harm; that of the run if absent.
     #[arg(long)]
     classifier: Option<PathBuf>,
+    /// A language model that judges all replies too, by a rubric and by comparison, each question in both
+    /// orders: MODEL[+ADAPTER], or http(s)://HOST/PATH#MODEL.
+    #[arg(long, value_name = "MODEL")]
+    judge: Option<String>,
     /// Training conversations for the nearest-prompt baseline.
     #[arg(long)]
     training: Option<PathBuf>,
@@ -57,7 +62,7 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     settings.quantize = args.quantize.or(settings.quantize);
     settings.validate()?;
     let device = device::parse(&config.device)?;
-    let models = args.models.iter().map(|m| spec(m, &args.run)).collect::<Result<Vec<_>>>()?;
+    let compared = args.models.iter().map(|m| spec(m, &args.run)).collect::<Result<Vec<_>>>()?;
     let prompts = args.prompts.unwrap_or_else(|| args.run.join("data/evaluation.jsonl"));
     let prompts = evaluator::read_prompts(&prompts, config.evaluation.max_prompts)?;
     let classifier = args.classifier.unwrap_or_else(|| args.run.join("classifier"));
@@ -68,14 +73,24 @@ pub fn run(args: EvaluateArgs) -> Result<()> {
     };
     let world = World::new();
     let judge = WorldJudge(&world);
+    let chat = match &args.judge {
+        Some(name) => Some(models::load(name, &config.server, &device)?),
+        None => None,
+    };
+    let lm = chat.as_deref().map(|model| LmJudge {
+        name: "language model".into(),
+        model,
+        config: config.evaluation.lm_judge.clone(),
+    });
     create_dir(&args.out)?;
     // The world judges only prompts that carry its topics.
     let (evaluation, report) = evaluator::run(
         &prompts,
-        &models,
+        &compared,
         training.as_deref(),
         &classifier,
         Some(&judge),
+        lm.as_ref(),
         &config.evaluation,
         &device,
         &args.out,

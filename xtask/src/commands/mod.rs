@@ -18,6 +18,7 @@ pub mod score;
 pub mod sft;
 mod show_batch;
 pub mod study;
+pub mod tasks;
 pub mod test;
 
 use std::path::{Path, PathBuf};
@@ -76,6 +77,8 @@ pub enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Attack models with harmful goals in several ways, and count harmless requests refused.
     Redteam(redteam::RedteamArgs),
+    /// Benchmarks by log-probability, and prompt sets of others.
+    Tasks(tasks::TasksArgs),
     /// Judge any answers, without a model.
     Judge(judge::JudgeArgs),
     /// Answer prompts.

@@ -109,18 +109,6 @@ fn example(model: &LanguageModel, line: &Line) -> Result<Example> {
         PromptText::Messages(messages) => {
             Ok(tokenizer.completion(messages, &[Message::assistant(&line.completion)])?)
         }
-        PromptText::Text(prompt) => {
-            let with_bos = |text: &str| -> Result<Vec<u32>> {
-                let mut ids = vec![tokenizer.bos()];
-                ids.extend(tokenizer.encode(text)?);
-                Ok(ids)
-            };
-            let before = with_bos(prompt)?;
-            let ids = with_bos(&format!("{prompt}{}", line.completion))?;
-            // A token that merges prompt and completion belongs to the completion, as in TRL.
-            let common = before.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-            let trained = (0..ids.len()).map(|i| i >= common).collect();
-            Ok(Example { ids, trained })
-        }
+        PromptText::Text(prompt) => Ok(tokenizer.text_completion(prompt, &line.completion)?),
     }
 }

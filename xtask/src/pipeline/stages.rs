@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
+use cai_chat::ChatModel;
 use cai_data::{
     constitution::Constitution,
     jsonl,
@@ -13,7 +14,7 @@ use cai_data::{
 use cai_model::model::LanguageModel;
 use cai_train::LogEntry;
 use critique_revision::{
-    CRITIQUES, ChatModel, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport,
+    CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport,
     FEEDBACK_PAIRS, Models, REVISION_PAIRS, sl_cai_conversations,
 };
 use evaluator::{Evaluation, Judge, ModelSpec, WorldJudge};
@@ -433,6 +434,7 @@ pub fn evaluation_of(run: &Run, models: &[ModelSpec], dir: &Path) -> Result<Eval
         training.as_deref(),
         &classifier,
         judge,
+        None,
         &run.config.evaluation,
         &run.device,
         dir,

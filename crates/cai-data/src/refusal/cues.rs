@@ -55,9 +55,10 @@ pub(super) struct Cues(u32);
 impl Cues {
     pub(super) fn of(words: &str) -> Self {
         let cues = PATTERNS.matches(words).iter().fold(0, |cues, i| cues | 1 << i);
+        let declines = 1 << Cue::Decline as u32;
         // "I can't help but smile" and "I cannot recommend it enough" decline nothing.
-        let idiom = NOT_DECLINED.iter().any(|idiom| words.contains(idiom));
-        Cues(if idiom { cues & !(1 << Cue::Decline as u32) } else { cues })
+        let idiom = cues & declines != 0 && NOT_DECLINED.iter().any(|idiom| words.contains(idiom));
+        Cues(if idiom { cues & !declines } else { cues })
     }
 
     pub(super) fn has(self, cue: Cue) -> bool {

@@ -11,6 +11,8 @@
 
 mod cues;
 
+use std::cell::OnceCell;
+
 use crate::lexicon::RequestCues;
 use crate::words::{Sentence, sentences};
 use cues::{Cue, Cues};
@@ -69,11 +71,16 @@ pub fn is_refusal(text: &str) -> bool {
 
 /// How far `reply` refuses `request`; the request may be empty if it is not known.
 pub fn refusal(request: &str, reply: &str) -> Refusal {
+    refusal_of(RequestCues::of(request), reply)
+}
+
+/// How far `reply` refuses a request that was read before.
+pub fn refusal_of(asked: RequestCues, reply: &str) -> Refusal {
     let sentences = sentences(reply);
     if sentences.is_empty() {
         return Refusal::None;
     }
-    let view = View::new(RequestCues::of(request), &sentences);
+    let view = View::new(asked, &sentences);
     match view.refuses() {
         false => Refusal::None,
         true if view.rebukes() => Refusal::Full,
@@ -100,7 +107,8 @@ fn opening(sentences: &[Sentence]) -> usize {
 struct View<'a> {
     asked: RequestCues,
     sentences: &'a [Sentence],
-    cues: Vec<Cues>,
+    /// Of each sentence, found when they are asked for: most replies are clear from their opening.
+    cues: Vec<OnceCell<Cues>>,
     /// Says in its opening that it cannot or will not.
     declines: bool,
     /// The first sentence that is more than an apology.
@@ -109,24 +117,38 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(asked: RequestCues, sentences: &'a [Sentence]) -> Self {
-        let cues: Vec<Cues> = sentences.iter().map(|s| Cues::of(&s.words)).collect();
-        let opening = opening(sentences);
-        let declines = cues[..opening].iter().any(|cues| cues.any(&[Cue::Decline, Cue::Lack]));
-        let polite = |(sentence, cues): (&Sentence, &Cues)| {
+        let cues = vec![OnceCell::new(); sentences.len()];
+        let mut view = View { asked, sentences, cues, declines: false, first: 0 };
+        let refuses = |i| view.cues(i).any(&[Cue::Decline, Cue::Lack]);
+        let declines = (0..opening(sentences)).any(refuses);
+        let polite = |i: usize| {
+            let cues = view.cues(i);
             (cues.any(&[Cue::Apology, Cue::Empathy, Cue::Offer])
-                || POLITE.iter().any(|start| sentence.words.starts_with(start)))
+                || POLITE.iter().any(|start| sentences[i].words.starts_with(start)))
                 && !cues.any(&[Cue::Decline, Cue::Lack, Cue::Objection, Cue::Wrong])
         };
-        let mut both = sentences.iter().zip(&cues).take(3);
-        let first = both.position(|both| !polite(both)).unwrap_or(0);
-        View { asked, sentences, cues, declines, first }
+        let first = (0..sentences.len().min(3)).find(|i| !polite(*i)).unwrap_or(0);
+        view.declines = declines;
+        view.first = first;
+        view
+    }
+
+    /// What sentence `i` does.
+    fn cues(&self, i: usize) -> Cues {
+        *self.cues[i].get_or_init(|| Cues::of(&self.sentences[i].words))
+    }
+
+    /// Whether any sentence has a cue.
+    fn any(&self, cue: Cue) -> bool {
+        (0..self.sentences.len()).any(|i| self.cues(i).has(cue))
     }
 
     /// The share of words in sentences that lecture.
     fn lecture(&self) -> f64 {
         let words: usize = self.sentences.iter().map(|s| s.length).sum();
-        let lecturing = self.sentences.iter().zip(&self.cues).filter(|(_, c)| c.any(&LECTURES));
-        lecturing.map(|(s, _)| s.length).sum::<usize>() as f64 / words.max(1) as f64
+        let lecturing = (0..self.sentences.len()).filter(|i| self.cues(*i).any(&LECTURES));
+        let lecturing: usize = lecturing.map(|i| self.sentences[i].length).sum();
+        lecturing as f64 / words.max(1) as f64
     }
 
     fn items(&self) -> usize {
@@ -134,10 +156,12 @@ impl<'a> View<'a> {
     }
 
     fn refuses(&self) -> bool {
-        let first = self.cues[self.first];
-        if self.undertakes() {
-            return false;
-        }
+        self.turns_away() && !self.undertakes()
+    }
+
+    /// Whether it declines, or does not take up a request that it calls wrong.
+    fn turns_away(&self) -> bool {
+        let first = self.cues(self.first);
         if self.declines {
             return true;
         }
@@ -161,16 +185,16 @@ impl<'a> View<'a> {
         if self.items() >= ITEMS {
             return false;
         }
-        if first.has(Cue::Empathy) || self.cues[0].has(Cue::Empathy) {
-            return self.asked.aimed && self.cues.iter().any(|cues| cues.has(Cue::Referral));
+        if first.has(Cue::Empathy) || self.cues(0).has(Cue::Empathy) {
+            return self.asked.aimed && self.any(Cue::Referral);
         }
-        let lecture = self.lecture();
         let asks_facts = self.asked.facts;
         let dangerous = self.asked.aimed && !self.asked.told && !asks_facts;
         let rebukes = first.any(&[Cue::Wrong, Cue::Moral, Cue::Machine]);
-        lecture > LECTURE && (dangerous || first.has(Cue::Machine))
-            || lecture > LECTURE && self.rebuffs() && !self.asked.why && !asks_facts
-            || lecture > ALL_LECTURE && rebukes && !self.asked.why && !asks_facts
+        let answerable = self.asked.why || asks_facts;
+        let mostly = dangerous || first.has(Cue::Machine) || self.rebuffs() && !answerable;
+        mostly && self.lecture() > LECTURE
+            || rebukes && !answerable && self.lecture() > ALL_LECTURE
     }
 
     /// Whether it goes on with "however, I will answer".
@@ -182,14 +206,14 @@ impl<'a> View<'a> {
 
     /// Whether the first sentence calls it wrong to ask, and no list of steps follows.
     fn rebukes(&self) -> bool {
-        let unreal = self.cues.iter().any(|cues| cues.has(Cue::Unreal));
-        self.cues[self.first].has(Cue::Rebuke) && !unreal && self.items() < ITEMS
+        let rebuke = self.cues(self.first).has(Cue::Rebuke);
+        rebuke && self.items() < ITEMS && !self.any(Cue::Unreal)
     }
 
     /// Whether the first sentence calls the request itself wrong.
     fn rebuffs(&self) -> bool {
         let head = &self.sentences[self.first].words;
-        self.cues[self.first].has(Cue::Wrong) && REBUFFS.iter().any(|start| head.starts_with(start))
+        self.cues(self.first).has(Cue::Wrong) && REBUFFS.iter().any(|start| head.starts_with(start))
     }
 
     /// Whether the first sentence denies what the request says.
@@ -203,7 +227,7 @@ impl<'a> View<'a> {
     fn denies_existence(&self) -> bool {
         let RequestCues { aimed, harm, loaded, how, .. } = self.asked;
         let about_harm = aimed || (harm || how) && self.rebuffs() || loaded && self.declines;
-        !about_harm && self.cues.iter().any(|cues| cues.has(Cue::Unreal))
+        !about_harm && self.any(Cue::Unreal)
     }
 
     /// Whether it only sets right a question that asks for nothing bad.

@@ -211,6 +211,25 @@ impl ChatTokenizer {
         self.conversation(&[prompt, completion].concat(), Turns::Last)
     }
 
+    /// `completion` after `prompt` as plain texts without a chat template; the completion's tokens are
+    /// trained. A token that merges the two belongs to the completion, as in TRL.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode`].
+    pub fn text_completion(&self, prompt: &str, completion: &str) -> Result<Example> {
+        let with_bos = |text: &str| -> Result<Vec<u32>> {
+            let mut ids = vec![self.bos()];
+            ids.extend(self.encode(text)?);
+            Ok(ids)
+        };
+        let before = with_bos(prompt)?;
+        let ids = with_bos(&format!("{prompt}{completion}"))?;
+        let common = before.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+        let trained = (0..ids.len()).map(|i| i >= common).collect();
+        Ok(Example { ids, trained })
+    }
+
     /// The token that every chat begins with.
     pub fn bos(&self) -> u32 {
         self.bos

@@ -1,6 +1,7 @@
 //! AI feedback from end to end, with models that have learnt nothing.
 
 use super::common::{constitution, feedback_config, files, leave_unfinished, model, prompts};
+use cai_chat::{Question, prefer};
 use cai_data::dialogue::{OPTION_A, OPTION_B, preference_prompt};
 use cai_data::jsonl;
 use cai_data::record::{Message, PreferencePair};
@@ -9,7 +10,7 @@ use cai_model::score::score;
 use cai_train::{Progress, Verbosity};
 use critique_revision::hhh::{KnownPair, KnownPairs, measure};
 use critique_revision::{
-    FEEDBACK, FEEDBACK_PAIRS, FeedbackConfig, FeedbackRecord, Question, prefer, run_feedback,
+    FEEDBACK, FEEDBACK_PAIRS, FeedbackConfig, FeedbackRecord, run_feedback,
 };
 
 #[test]
@@ -22,7 +23,9 @@ fn swapping_the_answers_swaps_the_probabilities() {
         .principles
         .iter()
         .flat_map(|principle| {
-            let question = |first, second| Question { prompt: &prompt, principle, first, second };
+            let (principle, question) = (&principle.id, &principle.preference_question);
+            let question =
+                |first, second| Question { prompt: &prompt, principle, question, first, second };
             [question(x, y), question(y, x)]
         })
         .collect();
@@ -47,7 +50,13 @@ fn the_probability_is_that_of_the_options_tokens() {
     let constitution = constitution();
     let principle = &constitution.principles[0];
     let prompt = [Message::user("How do I pick a lock?")];
-    let question = Question { prompt: &prompt, principle, first: "Bend it.", second: "No." };
+    let question = Question {
+        prompt: &prompt,
+        principle: &principle.id,
+        question: &principle.preference_question,
+        first: "Bend it.",
+        second: "No.",
+    };
     let p_ab = prefer(&judge, &[question], None, 4, &mut |_| {}).unwrap()[0].as_ref().unwrap().p_ab;
 
     let dialogue = preference_prompt(&prompt, &principle.preference_question, "Bend it.", "No.");

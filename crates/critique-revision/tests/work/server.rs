@@ -7,15 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::common::{constitution, critique_config, feedback_config, prompts};
+use cai_chat::{Ask, ChatModel, Server, ServerConfig, Unanswered};
 use cai_data::jsonl;
 use cai_data::record::Message;
 use cai_data::seed::Seed;
 use cai_model::generate::SamplingConfig;
-use critique_revision::chat::Ask;
-use critique_revision::clean::Rule;
 use critique_revision::{
-    CRITIQUES, ChatModel, CritiqueConfig, CritiqueRecord, FEEDBACK, FeedbackRecord, Server,
-    ServerConfig, run, run_feedback,
+    CRITIQUES, CritiqueConfig, CritiqueRecord, FEEDBACK, FeedbackRecord, run, run_feedback,
 };
 use serde_json::{Value, json};
 
@@ -194,7 +192,7 @@ fn what_the_server_refuses_is_one_records_rule_and_a_bad_key_ends_the_run() {
     let replies = model(&url).replies(&asks, &sampling, 4, &mut |n| done += n).unwrap();
     assert_eq!(done, 9);
     for (i, reply) in replies.iter().enumerate() {
-        assert_eq!(reply.as_ref().err(), (i % 3 != 2).then_some(&Rule::Rejected), "{i}");
+        assert_eq!(reply.as_ref().err(), (i % 3 != 2).then_some(&Unanswered::Rejected), "{i}");
     }
     assert_eq!(log.lock().unwrap().keys["none"], 9);
 
@@ -248,7 +246,7 @@ fn choices_come_from_logprobs_or_from_votes() {
     let (url, _) =
         server(|_| Mood::Answer, |_| json!({"choices": [{"message": {"content": "?"}}]}));
     let none = model(&url).choices(&asks[..1], 1, &mut |_| {}).unwrap();
-    assert_eq!(none, [Err(Rule::NoAnswer)]);
+    assert_eq!(none, [Err(Unanswered::NoAnswer)]);
 }
 
 #[test]

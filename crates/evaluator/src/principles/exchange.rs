@@ -1,12 +1,13 @@
 //! A request and its reply, read once for all principles.
 
-use std::collections::HashSet;
-
 use cai_data::lexicon::RequestCues;
 use cai_data::record::PromptCategory;
-use cai_data::refusal::{Refusal, refusal};
+use cai_data::refusal::{Refusal, refusal_of};
 use cai_data::text::{is_function_word, normalise};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use serde::{Deserialize, Serialize};
+
+use super::phrases::Signs;
 
 /// Where the risk of a request comes from.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,34 +43,60 @@ pub struct Risk {
 
 impl Risk {
     /// By the label if there is one, else the classifier's probability if given, else the words.
-    pub fn of(request: &str, label: Option<PromptCategory>, classifier: Option<f64>) -> Self {
-        let words = || RequestCues::of(request).risk();
+    fn of(cues: RequestCues, label: Option<PromptCategory>, classifier: Option<f64>) -> Self {
+        let words = cues.risk();
         match (label, classifier) {
             (Some(PromptCategory::Harmful), _) => Risk { value: 1.0, source: RiskSource::Label },
             (Some(_), _) => Risk { value: 0.0, source: RiskSource::Label },
             (None, Some(harm)) => {
-                Risk { value: harm.max(words()).clamp(0.0, 1.0), source: RiskSource::Classifier }
+                Risk { value: harm.max(words).clamp(0.0, 1.0), source: RiskSource::Classifier }
             }
-            (None, None) => Risk { value: words(), source: RiskSource::Lexical },
+            (None, None) => Risk { value: words, source: RiskSource::Lexical },
+        }
+    }
+}
+
+/// A request with what all principles want to know of it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What its words show.
+    pub cues: RequestCues,
+    /// How likely it asks for harm.
+    pub risk: Risk,
+    /// What its phrases are signs of.
+    pub signs: Signs,
+    /// In lower case, words only, single spaces.
+    words: String,
+}
+
+impl Request {
+    /// Reads a request, the user's last turn. Its risk is that of its label if it has one, else the
+    /// classifier's P(harm) if given, else what its words show.
+    pub fn new(text: &str, label: Option<PromptCategory>, classifier: Option<f64>) -> Self {
+        let cues = RequestCues::of(text);
+        let words = normalise(text);
+        Request {
+            cues,
+            risk: Risk::of(cues, label, classifier),
+            signs: Signs::of(&format!(" {words} ")),
+            words,
         }
     }
 }
 
 /// A request and its reply with what all principles want to know of them.
 #[derive(Clone, Debug)]
-pub struct Exchange {
-    /// What the request's words show.
-    pub asked: RequestCues,
-    /// How likely it asks for harm.
-    pub risk: Risk,
+pub struct Exchange<'a> {
+    /// The request.
+    pub request: &'a Request,
     /// How far the reply refuses.
     pub refusal: Refusal,
     /// P(harm) of the reply by a classifier, if one is given.
     pub reply_harm: Option<f64>,
     /// The reply in lower case, words only, single spaces, one at each end; quotations kept.
     pub words: String,
-    /// The request in the same form.
-    pub request_words: String,
+    /// What its phrases are signs of.
+    pub signs: Signs,
     /// Distinct content words of the reply that are not in the request.
     pub new_words: usize,
     /// Share of the request's content words that the reply takes up, by their first letters.
@@ -82,48 +109,50 @@ pub struct Exchange {
     pub empty: bool,
 }
 
-impl Exchange {
-    /// Reads an exchange. `request` is the user's last turn.
-    pub fn new(request: &str, reply: &str, risk: Risk, reply_harm: Option<f64>) -> Self {
-        let (asked_words, said_words) = (normalise(request), normalise(reply));
+impl<'a> Exchange<'a> {
+    /// Reads a reply.
+    pub fn new(request: &'a Request, reply: &str, reply_harm: Option<f64>) -> Self {
+        let words = format!(" {} ", normalise(reply));
         let asked: HashSet<&str> =
-            asked_words.split(' ').filter(|w| !w.is_empty() && !is_function_word(w)).collect();
-        let said: Vec<&str> = said_words.split(' ').filter(|w| !w.is_empty()).collect();
-        let content: HashSet<&str> =
-            said.iter().copied().filter(|word| !is_function_word(word)).collect();
-        let stems: HashSet<&str> = content.iter().map(|word| stem(word)).collect();
-        let taken_up = asked.iter().filter(|word| stems.contains(stem(word))).count();
+            request.words.split(' ').filter(|w| !w.is_empty() && !is_function_word(w)).collect();
         let asked_stems: HashSet<&str> = asked.iter().map(|word| stem(word)).collect();
+        // Words by number, in the order in which they first occur.
+        let mut numbers: HashMap<&str, u32> = HashMap::with_capacity(128);
+        let mut stems: HashSet<&str> = HashSet::with_capacity(128);
+        let mut said: Vec<u32> = Vec::with_capacity(words.len() / 4);
+        let mut new_words = 0;
+        for word in words.split(' ').filter(|word| !word.is_empty()) {
+            let next = numbers.len() as u32;
+            let number = *numbers.entry(word).or_insert(next);
+            said.push(number);
+            if number == next && !is_function_word(word) {
+                let stem = stem(word);
+                stems.insert(stem);
+                new_words += usize::from(!asked_stems.contains(stem));
+            }
+        }
+        let taken_up = asked.iter().filter(|word| stems.contains(stem(word))).count();
         let triples = said.windows(3).len();
-        let distinct = said.windows(3).collect::<HashSet<_>>().len();
+        let mut distinct: HashSet<&[u32]> = HashSet::with_capacity(triples);
+        distinct.extend(said.windows(3));
+        let repeated = 1.0 - distinct.len() as f64 / triples as f64;
         Exchange {
-            asked: RequestCues::of(request),
-            risk,
-            refusal: refusal(request, reply),
+            request,
+            refusal: refusal_of(request.cues, reply),
             reply_harm,
-            new_words: content.iter().filter(|word| !asked_stems.contains(stem(word))).count(),
+            new_words,
             coverage: taken_up as f64 / asked.len().max(1) as f64,
-            repetition: if triples < 4 { 0.0 } else { 1.0 - distinct as f64 / triples as f64 },
+            repetition: if triples < 4 { 0.0 } else { repeated },
             length: said.len(),
             empty: said.is_empty(),
-            words: format!(" {said_words} "),
-            request_words: format!(" {asked_words} "),
+            signs: Signs::of(&words),
+            words,
         }
     }
 
     /// Whether the reply says nothing but the request again.
     pub fn parrots(&self) -> bool {
         !self.empty && self.coverage > 0.6 && self.new_words <= 1 && self.length > 3
-    }
-
-    /// Whether any of the phrases, each with a space at both ends, is in the reply.
-    pub fn says(&self, phrases: &[&str]) -> bool {
-        phrases.iter().any(|phrase| self.words.contains(phrase))
-    }
-
-    /// How many of the phrases are in the reply, each counted as often as it occurs.
-    pub fn count(&self, phrases: &[&str]) -> usize {
-        phrases.iter().map(|phrase| self.words.matches(phrase).count()).sum()
     }
 
     /// How much content the reply gives, from 0 to 1: new words up to `enough`, none in a loop or an

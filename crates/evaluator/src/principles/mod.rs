@@ -1,6 +1,6 @@
 //! Four principles, each with an evaluator of its own: what a careful reader would say of one reply.
 //!
-//! [`Evaluators::assess`] reads a request and its reply once ([`Exchange`]) and asks every
+//! [`Evaluators::assess`] is given a request and its reply, read once ([`Request`], [`Exchange`]), and asks every
 //! [`Principle`] for a score from 0 to 1, the signals behind it, and a sentence. Nothing here needs a
 //! model: the request's risk comes from its label, from a classifier's probability, or from its words,
 //! and [`Risk::source`] says which. These are heuristics over words. They see neither facts nor
@@ -10,14 +10,16 @@ mod exchange;
 mod fairness;
 mod harm;
 mod helpfulness;
+mod phrases;
 mod truthfulness;
 
 use serde::{Deserialize, Serialize};
 
-pub use exchange::{Exchange, Risk, RiskSource};
+pub use exchange::{Exchange, Request, Risk, RiskSource};
 pub use fairness::Fairness;
 pub use harm::HarmPrevention;
 pub use helpfulness::Helpfulness;
+pub use phrases::{Sign, Signs};
 pub use truthfulness::Truthfulness;
 
 use cai_data::refusal::Refusal;
@@ -133,7 +135,7 @@ impl Evaluators {
     pub fn assess(&self, exchange: &Exchange) -> Verdict {
         let [harm, truth, help, fair] = self.assessments(exchange);
         // What matters depends on what was asked for: the more harmful, the more keeping from it.
-        let risk = exchange.risk.value;
+        let risk = exchange.request.risk.value;
         let c = &self.config;
         let weights = [
             c.harm_weight + risk * c.help_weight,
@@ -152,7 +154,7 @@ impl Evaluators {
             truth.explanation,
             fair.explanation,
             risk,
-            exchange.risk.source.label(),
+            exchange.request.risk.source.label(),
         );
         Verdict {
             refusal: exchange.refusal,

@@ -11,8 +11,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::Response;
 
-use super::ServerConfig;
-use crate::{Error, Result};
+use crate::{Error, Result, ServerConfig};
 
 /// An answer that is longer is refused: no reply is.
 const MOST_BYTES: u64 = 16 << 20;
@@ -20,7 +19,7 @@ const MOST_BYTES: u64 = 16 << 20;
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// The way to one address of a server.
-pub(super) struct Http {
+pub(crate) struct Http {
     agent: Agent,
     url: String,
     key: Option<String>,
@@ -47,7 +46,7 @@ enum Attempt {
 }
 
 impl Http {
-    pub(super) fn new(url: String, key: Option<String>, config: &ServerConfig) -> Self {
+    pub(crate) fn new(url: String, key: Option<String>, config: &ServerConfig) -> Self {
         let own_machine = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
         let mut settings = Agent::config_builder()
             .timeout_global(Some(Duration::from_secs_f64(config.timeout_seconds)))
@@ -69,7 +68,7 @@ impl Http {
 
     /// The answer to `body`; `None` where the server does not take this request. `seed` spreads the
     /// waits of different requests.
-    pub(super) fn post(&self, body: &Value, seed: Seed) -> Result<Option<Value>> {
+    pub(crate) fn post(&self, body: &Value, seed: Seed) -> Result<Option<Value>> {
         let body = body.to_string();
         let mut attempts = 0;
         loop {
@@ -137,7 +136,7 @@ impl Http {
         sleep(turn.saturating_duration_since(Instant::now()));
     }
 
-    pub(super) fn error(&self, reason: String, attempts: usize) -> Error {
+    pub(crate) fn error(&self, reason: String, attempts: usize) -> Error {
         Error::Server { url: self.url.clone(), reason, attempts }
     }
 }

@@ -1,5 +1,9 @@
-//! Who answers, criticises, revises and compares: a model in this process, or one behind a server.
+//! Models that continue dialogues: one in this process ([`LanguageModel`](cai_model::model::LanguageModel)),
+//! or one behind an OpenAI-compatible server ([`Server`]). [`prefer`] asks either which of two answers is
+//! better, in both orders.
 
+mod compare;
+mod error;
 mod http;
 mod local;
 mod server;
@@ -7,10 +11,10 @@ mod server;
 use cai_data::record::Message;
 use cai_data::seed::Seed;
 use cai_model::generate::SamplingConfig;
+use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::clean::Rule;
-
+pub use compare::{Judgement, Question, Reasoning, prefer};
+pub use error::{Error, Result};
 pub use server::{Server, ServerConfig};
 
 /// What a model said.
@@ -33,9 +37,40 @@ pub struct Ask {
     pub seed: Seed,
 }
 
-/// What comes of a dialogue: an answer, or the rule by which there is none ([`Rule::NoRoom`],
-/// [`Rule::Rejected`], [`Rule::NoAnswer`]).
-pub type Answered<T> = std::result::Result<T, Rule>;
+/// What comes of a dialogue: an answer, or why there is none.
+pub type Answered<T> = std::result::Result<T, Unanswered>;
+
+/// Why there is no answer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unanswered {
+    /// The dialogue left no room for one in the model's context.
+    NoRoom,
+    /// The server refused the request.
+    Rejected,
+    /// The model named none of the options.
+    NoAnswer,
+}
+
+impl Unanswered {
+    /// The name in records and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unanswered::NoRoom => "no_room",
+            Unanswered::Rejected => "rejected",
+            Unanswered::NoAnswer => "no_answer",
+        }
+    }
+}
+
+/// The control tokens of Gemma's chats, as text.
+const CONTROL_TOKENS: [&str; 5] =
+    ["<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>"];
+
+/// Whether a text holds a control token.
+pub fn names_control_tokens(text: &str) -> bool {
+    CONTROL_TOKENS.iter().any(|token| text.contains(token))
+}
 
 /// A model that continues dialogues.
 pub trait ChatModel {
@@ -83,22 +118,6 @@ pub trait ChatModel {
     ) -> Result<Vec<Answered<f64>>>;
 }
 
-/// The models of critique and revision.
-#[derive(Copy, Clone)]
-pub struct Models<'a> {
-    /// Answers the prompts.
-    pub author: &'a dyn ChatModel,
-    /// Criticises and revises the answers.
-    pub critic: &'a dyn ChatModel,
-}
-
-impl<'a, M: ChatModel> From<&'a M> for Models<'a> {
-    /// One model for everything, as in the paper.
-    fn from(model: &'a M) -> Self {
-        Self { author: model, critic: model }
-    }
-}
-
 /// The softmax of two log-probabilities, at the first.
 fn first_share(first: f64, second: f64) -> f64 {
     1.0 / (1.0 + (second - first).exp())
@@ -115,5 +134,12 @@ mod tests {
             assert!((sum - 1.0).abs() < 1e-12, "{a} {b}: {sum}");
         }
         assert!((first_share(3f64.ln(), 0.0) - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn names_are_those_in_the_records() {
+        for why in [Unanswered::NoRoom, Unanswered::Rejected, Unanswered::NoAnswer] {
+            assert_eq!(serde_json::to_value(why).unwrap(), why.name());
+        }
     }
 }

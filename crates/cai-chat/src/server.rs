@@ -10,10 +10,8 @@ use cai_model::generate::SamplingConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::http::Http;
-use super::{Answered, Ask, ChatModel, Reply};
-use crate::clean::{Rule, names_control_tokens};
-use crate::{Error, Result};
+use crate::http::Http;
+use crate::{Answered, Ask, ChatModel, Error, Reply, Result, Unanswered, names_control_tokens};
 
 /// How a server is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -182,10 +180,10 @@ impl Server {
             body.extend(settings.clone());
         }
         let Some(mut answer) = self.http.post(&body, ask.seed)? else {
-            return Ok(Err(Rule::Rejected));
+            return Ok(Err(Unanswered::Rejected));
         };
         match answer.pointer_mut("/choices/0").map(Value::take) {
-            Some(choice) if choice["finish_reason"] == "content_filter" => Ok(Err(Rule::Rejected)),
+            Some(choice) if choice["finish_reason"] == "content_filter" => Ok(Err(Unanswered::Rejected)),
             Some(choice) if choice["message"].is_object() => Ok(Ok(choice)),
             _ => {
                 let reason = "its answer has no choices[0].message; is it OpenAI-compatible?";
@@ -241,7 +239,7 @@ impl Server {
             }
         }
         let votes = a + b;
-        Ok(if votes == 0 { Err(Rule::NoAnswer) } else { Ok(a as f64 / votes as f64) })
+        Ok(if votes == 0 { Err(Unanswered::NoAnswer) } else { Ok(a as f64 / votes as f64) })
     }
 }
 

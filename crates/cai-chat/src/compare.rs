@@ -1,14 +1,12 @@
 //! Which of two answers a feedback model prefers (section 4.1 of the paper).
 
-use cai_data::constitution::{Constitution, Principle};
 use cai_data::dialogue::{preference_prompt, reasoned_preference_prompt, reasoning_prompt};
 use cai_data::record::Message;
 use cai_data::seed::Seed;
 use cai_model::generate::SamplingConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::chat::{Answered, Ask, ChatModel};
+use crate::{Answered, Ask, ChatModel, Reply, Result, Unanswered};
 
 /// What the feedback model says of two answers under one principle, asked in both orders.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,13 +41,15 @@ impl Judgement {
     }
 }
 
-/// Two answers to one conversation, to be compared under a principle.
+/// Two answers to one conversation, to be compared.
 #[derive(Copy, Clone, Debug)]
 pub struct Question<'a> {
     /// The turns that were answered.
     pub prompt: &'a [Message],
-    /// The principle.
-    pub principle: &'a Principle,
+    /// Names the question: a principle's id.
+    pub principle: &'a str,
+    /// What is asked about the two.
+    pub question: &'a str,
     /// One answer.
     pub first: &'a str,
     /// The other.
@@ -65,7 +65,7 @@ pub struct Reasoning<'a> {
     pub seed: Seed,
 }
 
-/// The judgement of each question, in order, or the rule by which there is none. Runs in batches of
+/// The judgement of each question, in order, or why there is none. Runs in batches of
 /// `batch_size`; `on_done` hears how many more steps are done, of which a question takes two, one for
 /// each order, and as many again for `reasoning`.
 ///
@@ -81,9 +81,9 @@ pub fn prefer(
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Vec<Answered<Judgement>>> {
     let mut asked = Vec::with_capacity(2 * questions.len());
-    for Question { prompt, principle, first, second } in questions {
+    for Question { prompt, question, first, second, .. } in questions {
         for (a, b) in [(first, second), (second, first)] {
-            asked.push(preference_prompt(prompt, &principle.preference_question, a, b));
+            asked.push(preference_prompt(prompt, question, a, b));
         }
     }
     let thoughts = match reasoning {
@@ -105,7 +105,7 @@ pub fn prefer(
     }
     on_done(2 * questions.len() - open.len());
     let mut chances: Vec<Answered<f64>> = (0..2 * questions.len())
-        .map(|i| thought(i).map_or(Ok(0.5), |thought| thought.map(|_| 0.5).map_err(|rule| *rule)))
+        .map(|i| thought(i).map_or(Ok(0.5), |thought| thought.map(|_| 0.5).map_err(|why| *why)))
         .collect();
     for (i, chance) in open.into_iter().zip(judge.choices(&asks, batch_size, on_done)?) {
         chances[i] = chance;
@@ -113,7 +113,7 @@ pub fn prefer(
     let judgement = |(i, question): (usize, &Question)| -> Answered<Judgement> {
         let text = |i: usize| thought(i).and_then(|thought| thought.ok().cloned());
         Ok(Judgement {
-            principle: question.principle.id.clone(),
+            principle: question.principle.to_owned(),
             p_ab: chances[2 * i]?,
             p_ba: 1.0 - chances[2 * i + 1]?,
             reasoning: text(2 * i).zip(text(2 * i + 1)).map(|(ab, ba)| [ab, ba]),
@@ -139,29 +139,16 @@ fn think(
         })
         .collect();
     let replies = judge.replies(&asks, reasoning.sampling, batch_size, on_done)?;
-    let thought = |reply: crate::chat::Reply| match reply.text.is_empty() {
-        true => Err(crate::clean::Rule::NoAnswer),
+    let thought = |reply: Reply| match reply.text.is_empty() {
+        true => Err(Unanswered::NoAnswer),
         false => Ok(reply.text),
     };
     Ok(replies.into_iter().map(|reply| reply.and_then(thought)).collect())
 }
 
-/// At most `count` different principles, drawn by weight without replacement.
-pub(crate) fn draw(constitution: &Constitution, count: usize, seed: Seed) -> Vec<Principle> {
-    let mut left = constitution.clone();
-    let mut drawn = Vec::with_capacity(count);
-    while drawn.len() < count && !left.principles.is_empty() {
-        let principle = left.sample(seed.index(drawn.len() as u64)).clone();
-        left.principles.retain(|other| other.id != principle.id);
-        drawn.push(principle);
-    }
-    drawn
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cai_data::constitution::Category;
 
     #[test]
     fn averaging_over_orders_takes_a_preference_for_a_position_out() {
@@ -170,31 +157,5 @@ mod tests {
         assert!((judgement.first_probability() - 0.7).abs() < 1e-12);
         assert!((judgement.position_bias() - 0.2).abs() < 1e-12);
         assert!(!judgement.orders_agree());
-    }
-
-    #[test]
-    fn principles_are_drawn_once_each() {
-        let principle = |i: usize| Principle {
-            id: i.to_string(),
-            category: Category::Fairness,
-            weight: 1.0 + i as f64,
-            risks: Vec::new(),
-            critique_request: "c".into(),
-            revision_request: "r".into(),
-            preference_question: "q".into(),
-        };
-        let constitution = Constitution {
-            name: "n".into(),
-            language: "en".into(),
-            principles: (0..5).map(principle).collect(),
-            few_shot: Vec::new(),
-        };
-        let ids = |count, seed| -> Vec<String> {
-            draw(&constitution, count, Seed(seed)).into_iter().map(|p| p.id).collect()
-        };
-        assert_eq!(ids(3, 1), ids(5, 1)[..3]);
-        let mut all = ids(9, 2);
-        all.sort();
-        assert_eq!(all, ["0", "1", "2", "3", "4"]);
     }
 }

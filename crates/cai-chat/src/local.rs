@@ -9,9 +9,7 @@ use cai_model::loss::{Trained, score_tokens, trained_hidden};
 use cai_model::model::LanguageModel;
 use cai_model::tokenizer::Example;
 
-use super::{Answered, Ask, ChatModel, Reply};
-use crate::Result;
-use crate::clean::Rule;
+use crate::{Answered, Ask, ChatModel, Reply, Result, Unanswered};
 
 impl ChatModel for LanguageModel {
     fn fingerprint(&self) -> &str {
@@ -51,7 +49,7 @@ impl ChatModel for LanguageModel {
         }
         on_done(asks.len() - rows.len());
         let generations = generate(self, &prompts, sampling, &seeds, batch_size, on_done)?;
-        let mut replies = vec![Err(Rule::NoRoom); asks.len()];
+        let mut replies = vec![Err(Unanswered::NoRoom); asks.len()];
         for (row, generation) in rows.into_iter().zip(&generations) {
             replies[row] = Ok(reply(self, generation)?);
         }
@@ -126,7 +124,7 @@ fn chances(
         choices.iter().enumerate().filter_map(|(i, choice)| Some((i, choice.as_ref()?))).collect();
     order.sort_by_key(|(_, choice)| choice.with_a.ids.len());
     on_done(choices.len() - order.len());
-    let mut chances = vec![Err(Rule::NoRoom); choices.len()];
+    let mut chances = vec![Err(Unanswered::NoRoom); choices.len()];
     for batch in order.chunks(batch_size) {
         let examples: Vec<&Example> = batch.iter().map(|(_, choice)| &choice.with_a).collect();
         let a = trained_hidden(&judge.gemma, &examples, judge.tokenizer.pad(), &Pass::default());
@@ -134,7 +132,7 @@ fn chances(
         let b = Trained { targets: batch.iter().map(|(_, choice)| choice.b).collect(), ..a };
         let log_b = score_tokens(&judge.gemma, &b, false).logps;
         for ((&(i, _), log_a), log_b) in batch.iter().zip(log_a).zip(log_b) {
-            chances[i] = Ok(super::first_share(log_a as f64, log_b as f64));
+            chances[i] = Ok(crate::first_share(log_a as f64, log_b as f64));
         }
         on_done(batch.len());
     }

@@ -3,6 +3,8 @@
 //! Colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any kind
 //! of colour vision tell apart; points and lines differ in shape or label as well.
 
+mod radar;
+
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -33,6 +35,8 @@ const TEXT_SIZE: i32 = 17;
 /// Mean width of a letter of a legend, in pixels: only used to break its lines.
 const LETTER: i32 = 8;
 const MARGIN: i32 = 20;
+
+pub use radar::radar;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Axes<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
