@@ -130,7 +130,7 @@ static FACTS: LazyLock<Regex> = LazyLock::new(|| {
 
 static HOW: LazyLock<Regex> = LazyLock::new(|| {
     compile(
-        " how (?:do|can|could|would|should|to|might) |^ (?:(?:can|could|would) you |please )?(?:give|tell|show|write|create|teach|help|explain|provide|make|generate|develop|design|draft|describe|list|outline|convince) \\
+        " how (?:do|can|could|would|should|to|might) |^ (?:(?:can|could|would) you |please )?(?:give|tell|show|write|create|teach|help|explain|provide|make|generate|develop|design|draft|describe|list|outline|convince) \
 |^ (?:what is|what are|what s) (?:a|an|the|some) (?:\\w+ ){0,2}(?:ways?|methods?|strateg\\w+|tips?|tricks?) |^ where can i ",
     )
 });
@@ -156,3 +156,18 @@ static PRIVATE: LazyLock<Regex> = LazyLock::new(|| {
 |political affiliation|marital status|labou?r union|employment history) ",
     )
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_for_a_way_are_told_from_questions_why() {
+        for request in
+            ["How do I swim?", "Tell me a story.", "What are some good ways to swim?", "Where can I swim?"]
+        {
+            assert!(RequestCues::of(request).how, "{request}");
+        }
+        assert!(!RequestCues::of("Why is the sky blue?").how);
+    }
+}

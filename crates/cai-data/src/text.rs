@@ -35,8 +35,33 @@ pub fn normalise(text: &str) -> String {
 
 /// Whether a word, folded, carries no content of its own ("don't" is "don t").
 pub fn is_function_word(word: &str) -> bool {
-    FUNCTION_WORDS.binary_search(&word).is_ok()
+    word.len() <= LONGEST && KEYS.binary_search(&key(word.as_bytes())).is_ok()
 }
+
+/// Letters of the longest function word at most: as many as a number has bytes.
+const LONGEST: usize = 8;
+
+/// A word of at most [`LONGEST`] bytes as a number, in the order of the words.
+const fn key(word: &[u8]) -> u64 {
+    let mut bytes = [0; LONGEST];
+    let mut i = 0;
+    while i < word.len() {
+        bytes[i] = word[i];
+        i += 1;
+    }
+    u64::from_be_bytes(bytes)
+}
+
+/// The function words as numbers, which compare faster than texts.
+const KEYS: [u64; FUNCTION_WORDS.len()] = {
+    let mut keys = [0; FUNCTION_WORDS.len()];
+    let mut i = 0;
+    while i < keys.len() {
+        keys[i] = key(FUNCTION_WORDS[i].as_bytes());
+        i += 1;
+    }
+    keys
+};
 
 /// In order.
 const FUNCTION_WORDS: [&str; 124] = [
@@ -80,6 +105,10 @@ mod tests {
     fn the_function_words_are_in_order_and_folded() {
         assert!(FUNCTION_WORDS.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(FUNCTION_WORDS.iter().all(|word| normalise(word) == *word));
+        assert!(FUNCTION_WORDS.iter().all(|word| is_function_word(word)));
+        for word in ["", "tea", "abouts", "abou", "information", "überall"] {
+            assert!(!is_function_word(word), "{word}");
+        }
     }
 
     proptest! {

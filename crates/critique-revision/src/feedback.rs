@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cai_chat::{Ask, ChatModel, Question, Reasoning, prefer};
+use cai_chat::{Ask, ChatModel, Judgement, Question, Reasoning, prefer};
 use cai_data::constitution::{Constitution, Principle};
 use cai_data::jsonl;
 use cai_data::record::{Message, PreferencePair};
@@ -21,7 +21,7 @@ use crate::report_files::write_feedback_report;
 use crate::shards::{Plan, Shard};
 use crate::{
     Comparison, Error, FEEDBACK, FEEDBACK_PAIRS, FEEDBACK_PLAN, FeedbackConfig, FeedbackRecord,
-    FeedbackReport, Judgement, Result, Sample,
+    FeedbackReport, Result, Sample,
 };
 
 /// Lets `policy` answer each prompt several times and `judge` compare the answers, and writes the

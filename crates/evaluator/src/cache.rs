@@ -52,7 +52,16 @@ impl<T: Serialize + DeserializeOwned> Cache<T> {
             let Ok(entry) = serde_json::from_slice::<Entry<T>>(line) else {
                 break;
             };
-            if !line.ends_with(b"\n") || entry.source != self.source || entry.id != *id {
+            if entry.source != self.source || entry.id != *id {
+                tracing::warn!(
+                    "{} holds what another model, other prompts or other settings gave; it is made \
+                     again from line {}",
+                    self.path.display(),
+                    values.len() + 1
+                );
+                break;
+            }
+            if !line.ends_with(b"\n") {
                 break;
             }
             read += line.len();

@@ -11,6 +11,7 @@ use crate::data::{ModelReplies, check_names, check_prompts, clusters, request};
 use crate::error::{Error, Result};
 use crate::fairness;
 use crate::judge::{HarmScorer, Judge};
+use crate::judges;
 use crate::paired::{self, Zeros};
 use crate::rating;
 use crate::results::{
@@ -70,6 +71,7 @@ pub fn evaluate(
         config.confidence,
         config.bootstrap("ratings").seed,
     );
+    let judges = judges::of_replies(&replies, prompts, None, Vec::new(), config);
     let results = Results {
         version: VERSION,
         wins: rating::win_rates(&names, &scores),
@@ -82,7 +84,7 @@ pub fn evaluate(
         models: results,
         differences,
         agreement,
-        judges: None,
+        judges: Some(judges),
     };
     Ok(Evaluation { results, replies, training: Vec::new() })
 }

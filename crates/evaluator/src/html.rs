@@ -61,26 +61,22 @@ pub(crate) fn findings(results: &Results) -> Vec<String> {
     };
     let mut findings = Vec::new();
     for other in models().filter(|other| other.name != last.name) {
-        for measure in [Measure::HarmPrevention, Measure::Helpfulness] {
-            let Some(change) = results.difference(measure, &last.name, &other.name) else {
-                continue;
+        let said = [Measure::HarmPrevention, Measure::Helpfulness].map(|measure| {
+            let change = results.difference(measure, &last.name, &other.name)?;
+            let (low, high) = (signed(change.low?), signed(change.high?));
+            let verb = match (measure, change.excludes_zero(), change.mean > 0.0) {
+                (Measure::HarmPrevention, true, true) => "keeps from harm more often",
+                (Measure::HarmPrevention, true, false) => "keeps from harm less often",
+                (Measure::HarmPrevention, false, _) => "keeps from harm as often, but for chance",
+                (_, true, true) => "is more helpful",
+                (_, true, false) => "is less helpful",
+                (_, false, _) => "is as helpful, but for chance",
             };
-            let name = measure.label();
-            let (low, high) = match (change.low, change.high) {
-                (Some(low), Some(high)) => (signed(low), signed(high)),
-                _ => continue,
-            };
-            let verb = match (change.excludes_zero(), change.mean > 0.0) {
-                (true, true) => "is higher than",
-                (true, false) => "is lower than",
-                (false, _) => "does not differ beyond chance from",
-            };
-            findings.push(format!(
-                "{name} of {} {verb} that of {}: {} ({low} to {high})",
-                last.name,
-                other.name,
-                signed(change.mean)
-            ));
+            Some(format!("{verb} ({}, interval {low} to {high})", signed(change.mean)))
+        });
+        let said: Vec<String> = said.into_iter().flatten().collect();
+        if !said.is_empty() {
+            findings.push(format!("Against {}, {} {}", other.name, last.name, said.join(", and ")));
         }
     }
     let refused = |measure| last.measures.get(&measure).map(|e| format!("{:.0} %", e.mean * 100.0));

@@ -56,8 +56,9 @@ pub fn run(
     let mut replies = respond_all(models, prompts, config, device, folder)?;
     replies.extend(baseline.map(|baseline| baseline.replies(BASELINE, prompts)));
     let mut evaluation = evaluate(prompts, &replies, scorer, judge, config)?;
-    let judged = judges_of(&evaluation, prompts, lm, config, folder)?;
-    evaluation.results.judges = Some(judged);
+    if let Some(lm) = lm {
+        evaluation.results.judges = Some(judges_with(lm, &evaluation, prompts, config, folder)?);
+    }
     evaluation.training = models.iter().filter_map(training_curve).collect();
     let path = report::write(&evaluation, folder)?;
     Ok((evaluation, path))
@@ -72,16 +73,13 @@ fn training_curve(spec: &ModelSpec) -> Option<(String, Vec<(f64, f64)>)> {
 }
 
 /// What all judges say, the language model among them.
-fn judges_of(
+fn judges_with(
+    lm: &LmJudge,
     evaluation: &Evaluation,
     prompts: &[EvalPrompt],
-    lm: Option<&LmJudge>,
     config: &EvaluatorConfig,
     folder: &Path,
 ) -> Result<Judges> {
-    let Some(lm) = lm else {
-        return Ok(judges::of_evaluation(evaluation, prompts, None, Vec::new(), config));
-    };
     let answered: Vec<Judged> = prompts
         .iter()
         .cycle()
@@ -90,7 +88,8 @@ fn judges_of(
         .collect();
     let ratings = lm.rate(&answered, folder)?;
     let comparisons = judges::comparisons(evaluation, prompts, lm, folder)?;
-    Ok(judges::of_evaluation(evaluation, prompts, Some((lm, ratings)), comparisons, config))
+    let ratings = Some((lm, ratings));
+    Ok(judges::of_replies(&evaluation.replies, prompts, ratings, comparisons, config))
 }
 
 /// The replies of all models to the same prompts; see [`respond`]. Models whose adapters are on one base

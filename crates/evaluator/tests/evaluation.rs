@@ -270,7 +270,7 @@ fn all_files_are_written_and_fit_together() {
     assert!(markdown.lines().any(|line| line.starts_with("| dpo | ")), "{markdown}");
 
     let html = fs::read_to_string(page).unwrap();
-    assert_eq!(html.matches("<svg").count(), 7);
+    assert_eq!(html.matches("<svg").count(), 8);
     for wanted in ["dpo − sft", "nearest-prompt", "Borderline prompts", "Spearman", "n = 120"] {
         assert!(html.contains(wanted), "{wanted}");
     }
@@ -362,7 +362,8 @@ fn the_shipped_prompt_sets_are_whole() {
 fn the_numbers_of_the_page_are_those_of_the_results() {
     let folder = tempfile::tempdir().unwrap();
     let models = four_models_and_a_baseline();
-    let evaluation = evaluate(&prompts(), &models, &StepsAreHarmful, None, &config()).unwrap();
+    let evaluation =
+        evaluate(&prompts(), &models, &StepsAreHarmful, Some(&Knowing), &config()).unwrap();
     let html = fs::read_to_string(report::write(&evaluation, folder.path()).unwrap()).unwrap();
     let json = fs::read(folder.path().join("results.json")).unwrap();
     let results: evaluator::Results = serde_json::from_slice(&json).unwrap();
@@ -379,6 +380,16 @@ fn the_numbers_of_the_page_are_those_of_the_results() {
         let row = format!("<td>{}</td><td>{:.0}</td>", rating.model, rating.elo);
         assert!(html.contains(&row), "{row}");
     }
+    let judges = results.judges.as_ref().unwrap();
+    let principles: Vec<&str> = judges.agreement.iter().map(|a| a.principle.as_str()).collect();
+    assert_eq!(principles, ["refusal", "harm_prevention", "helpfulness", "truthfulness"]);
+    for pair in judges.agreement.iter().flat_map(|agreement| &agreement.pairs) {
+        let row = format!("<td>{}, {}</td><td>{}</td><td>{:.2}</td>", pair.a, pair.b, pair.n, pair.same);
+        assert!(html.contains(&row), "{row}");
+    }
+    let alpha = judges.agreement[1].alpha.unwrap();
+    let cell = format!("alpha {:.2} ({:.2} to {:.2})", alpha.mean, alpha.low.unwrap(), alpha.high.unwrap());
+    assert!(html.contains(&cell), "{cell}");
     assert_eq!(results.wins.len(), 20);
     for pair in &results.wins {
         assert!(html.contains(&format!("{:.0} %", pair.rate * 100.0)), "{pair:?}");

@@ -154,7 +154,7 @@ fn tasks_run_on_a_model() {
     assert_eq!((of.items, of.too_long), (2, 1));
     assert_eq!(of.chance[&Metric::Acc], 0.5);
     assert_eq!(of.models[0].metrics, of.models[1].metrics);
-    assert!(of.differences.iter().all(|difference| difference.estimate.mean == 0.0));
+    assert!(of.differences.iter().all(|of| of.estimate.mean == 0.0 && of.differ == 0));
 
     let path = out.join("hhh/a.jsonl");
     let kept: Vec<serde_json::Value> = cai_data::jsonl::read(&path).unwrap();

@@ -23,9 +23,9 @@ pub fn radar(title: &str, spokes: &[&str], series: &[Bars]) -> Result<String> {
         .collect();
     let looks: Vec<Look> = whole.iter().map(|(look, _)| (*look).clone()).collect();
     figure(title, 560, &looks, |area| {
-        let (width, height) = area.dim_in_pixel();
-        let centre = (width as i32 / 2, height as i32 / 2 + 6);
-        let radius = f64::from(height) / 2.0 - 40.0;
+        let (across, down) = area.get_pixel_range();
+        let centre = ((across.start + across.end) / 2, (down.start + down.end) / 2 + 6);
+        let radius = f64::from(down.end - down.start) / 2.0 - 40.0;
         let place = |spoke: usize, value: f64| {
             let angle = TAU * spoke as f64 / spokes.len() as f64;
             let reach = radius * value;

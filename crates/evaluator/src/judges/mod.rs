@@ -145,14 +145,13 @@ pub fn refusal_score(refusal: Refusal) -> f64 {
 
 /// The judges of an evaluation: what it scored itself, the heuristics, the judge who knows the truth,
 /// and a language model, whose `ratings` hold a score for each reply and criterion.
-pub(crate) fn of_evaluation(
-    evaluation: &Evaluation,
+pub(crate) fn of_replies(
+    replies: &[ReplyRecord],
     prompts: &[cai_data::record::EvalPrompt],
     lm: Option<(&LmJudge, Vec<Vec<Option<f64>>>)>,
     comparisons: Vec<WinRate>,
     config: &EvaluatorConfig,
 ) -> Judges {
-    let replies = &evaluation.replies;
     let evaluators = Evaluators::default();
     let verdicts: Vec<Verdict> = replies
         .iter()

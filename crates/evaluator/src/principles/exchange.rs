@@ -1,10 +1,12 @@
 //! A request and its reply, read once for all principles.
 
+use std::collections::{HashMap, HashSet};
+
 use cai_data::lexicon::RequestCues;
 use cai_data::record::PromptCategory;
 use cai_data::refusal::{Refusal, refusal_of};
 use cai_data::text::{is_function_word, normalise};
-use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
 use super::phrases::Signs;
@@ -113,12 +115,14 @@ impl<'a> Exchange<'a> {
     /// Reads a reply.
     pub fn new(request: &'a Request, reply: &str, reply_harm: Option<f64>) -> Self {
         let words = format!(" {} ", normalise(reply));
-        let asked: HashSet<&str> =
+        let asked: HashSet<&str, FixedState> =
             request.words.split(' ').filter(|w| !w.is_empty() && !is_function_word(w)).collect();
-        let asked_stems: HashSet<&str> = asked.iter().map(|word| stem(word)).collect();
+        let asked_stems: HashSet<&str, FixedState> = asked.iter().map(|word| stem(word)).collect();
         // Words by number, in the order in which they first occur.
-        let mut numbers: HashMap<&str, u32> = HashMap::with_capacity(128);
-        let mut stems: HashSet<&str> = HashSet::with_capacity(128);
+        let mut numbers: HashMap<&str, u32, FixedState> =
+            HashMap::with_capacity_and_hasher(128, FixedState::default());
+        let mut stems: HashSet<&str, FixedState> =
+            HashSet::with_capacity_and_hasher(128, FixedState::default());
         let mut said: Vec<u32> = Vec::with_capacity(words.len() / 4);
         let mut new_words = 0;
         for word in words.split(' ').filter(|word| !word.is_empty()) {
@@ -133,7 +137,8 @@ impl<'a> Exchange<'a> {
         }
         let taken_up = asked.iter().filter(|word| stems.contains(stem(word))).count();
         let triples = said.windows(3).len();
-        let mut distinct: HashSet<&[u32]> = HashSet::with_capacity(triples);
+        let mut distinct: HashSet<&[u32], FixedState> =
+            HashSet::with_capacity_and_hasher(triples, FixedState::default());
         distinct.extend(said.windows(3));
         let repeated = 1.0 - distinct.len() as f64 / triples as f64;
         Exchange {

@@ -86,7 +86,7 @@ impl Reading<'_> {
     fn value(&self, key: &str, expression: &str) -> Result<Value> {
         let value = self
             .environment
-            .compile_expression(expression)
+            .compile_expression_owned(expression.to_owned())
             .and_then(|expression| expression.eval(self.row))
             .map_err(|error| self.error(key, error))?;
         if value.is_undefined() || value.is_none() {

@@ -68,6 +68,8 @@ pub struct TaskDifference {
     pub model: String,
     /// The model that is subtracted.
     pub minus: String,
+    /// Questions on which the two differ; with fewer than ten the difference has no interval.
+    pub differ: usize,
     /// The difference.
     #[serde(flatten)]
     pub estimate: Estimate,
@@ -108,7 +110,12 @@ impl TaskResults {
                         let same = |d: &&TaskDifference| {
                             d.metric == *metric && d.model == last.model && d.minus == other.model
                         };
-                        cell(task.differences.iter().find(same).map(|d| &d.estimate))
+                        match task.differences.iter().find(same) {
+                            Some(d) if d.estimate.low.is_none() => {
+                                format!("{:.3} ({} questions differ)", d.estimate.mean, d.differ)
+                            }
+                            found => cell(found.map(|d| &d.estimate)),
+                        }
                     };
                     text += &line(&other.model, metrics.iter().map(difference));
                 }

@@ -22,6 +22,10 @@ use crate::error::{Error, Result};
 use crate::run::{Bases, short_hash};
 use crate::stats;
 
+/// Models that differ on fewer questions have no interval of their difference: resampling a handful of
+/// questions that happen to point one way would exclude 0.
+const FEW: usize = 10;
+
 /// A multiple-choice task, ready to run.
 pub struct Task {
     /// Its name.
@@ -228,11 +232,13 @@ fn summarise(
             for metric in &task.choice.metrics {
                 let (a, b) = (values(*metric, later, None), values(*metric, earlier, None));
                 let estimate = stats::difference(&a, &b, &clusters, &bootstrap(*metric));
-                differences.extend(estimate.map(|estimate| TaskDifference {
-                    metric: *metric,
-                    model: names[later].to_owned(),
-                    minus: names[earlier].to_owned(),
-                    estimate,
+                let differ = a.iter().zip(&b).filter(|(a, b)| a != b).count();
+                differences.extend(estimate.map(|mut estimate| {
+                    if differ < FEW {
+                        (estimate.low, estimate.high) = (None, None);
+                    }
+                    let [model, minus] = [later, earlier].map(|i| names[i].to_owned());
+                    TaskDifference { metric: *metric, model, minus, differ, estimate }
                 }));
             }
         }
