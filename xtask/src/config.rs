@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use cai_data::{dataset::Policy, seed::Seed};
 use cai_chat::ServerConfig;
+use cai_data::{dataset::Policy, seed::Seed};
 use critique_revision::{CritiqueConfig, FeedbackConfig, Revisions};
 use dpo_trainer::DpoConfig;
 use evaluator::EvaluatorConfig;

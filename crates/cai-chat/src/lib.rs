@@ -64,8 +64,7 @@ impl Unanswered {
 }
 
 /// The control tokens of Gemma's chats, as text.
-const CONTROL_TOKENS: [&str; 5] =
-    ["<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>"];
+const CONTROL_TOKENS: [&str; 5] = ["<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>"];
 
 /// Whether a text holds a control token.
 pub fn names_control_tokens(text: &str) -> bool {

@@ -183,7 +183,9 @@ impl Server {
             return Ok(Err(Unanswered::Rejected));
         };
         match answer.pointer_mut("/choices/0").map(Value::take) {
-            Some(choice) if choice["finish_reason"] == "content_filter" => Ok(Err(Unanswered::Rejected)),
+            Some(choice) if choice["finish_reason"] == "content_filter" => {
+                Ok(Err(Unanswered::Rejected))
+            }
             Some(choice) if choice["message"].is_object() => Ok(Ok(choice)),
             _ => {
                 let reason = "its answer has no choices[0].message; is it OpenAI-compatible?";

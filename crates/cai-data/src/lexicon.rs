@@ -163,9 +163,12 @@ mod tests {
 
     #[test]
     fn requests_for_a_way_are_told_from_questions_why() {
-        for request in
-            ["How do I swim?", "Tell me a story.", "What are some good ways to swim?", "Where can I swim?"]
-        {
+        for request in [
+            "How do I swim?",
+            "Tell me a story.",
+            "What are some good ways to swim?",
+            "Where can I swim?",
+        ] {
             assert!(RequestCues::of(request).how, "{request}");
         }
         assert!(!RequestCues::of("Why is the sky blue?").how);

@@ -96,7 +96,8 @@ pub fn score_groups(
     let mut scores = Vec::with_capacity(groups.len());
     for batch in groups.chunks(batch_size.max(1)) {
         let groups: Vec<Vec<&Example>> = batch.iter().map(|group| group.iter().collect()).collect();
-        let rows: Vec<Vec<&[&Example]>> = groups.iter().map(|group| vec![group.as_slice()]).collect();
+        let rows: Vec<Vec<&[&Example]>> =
+            groups.iter().map(|group| vec![group.as_slice()]).collect();
         let trained = packed_hidden(&model.gemma, &rows, model.tokenizer.pad(), &Pass::default());
         let scored = score_tokens(&model.gemma, &trained, false);
         for rows in &trained.rows {

@@ -13,8 +13,8 @@ use cai_train::Progress;
 use safety_classifier::SafetyClassifier;
 use serde_json::json;
 
-use crate::blocks::{Work, run_name, work_through};
 use crate::Models;
+use crate::blocks::{Work, run_name, work_through};
 use crate::clean::{self, Rule};
 use crate::prompts::{CritiquePrompt, Prompts, Usable, usable};
 use crate::report_files::write_critique_report;

@@ -123,9 +123,10 @@ fn training(curves: &[(String, Vec<(f64, f64)>)]) -> Result<Option<Figure>> {
     Ok(Some(Figure {
         name: "training",
         svg: chart::lines("Training loss", &lines, "step", "loss", None)?,
-        caption: "Loss while each adapter was trained. Losses of different objectives (SFT, DPO) do not \
+        caption:
+            "Loss while each adapter was trained. Losses of different objectives (SFT, DPO) do not \
                   compare with each other."
-            .into(),
+                .into(),
     }))
 }
 

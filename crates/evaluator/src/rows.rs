@@ -27,7 +27,10 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>> {
         _ => jsonl::read(path)?,
     };
     if rows.is_empty() {
-        return Err(Error::input(path.display().to_string(), "holds no records; give at least one"));
+        return Err(Error::input(
+            path.display().to_string(),
+            "holds no records; give at least one",
+        ));
     }
     Ok(rows)
 }
@@ -74,11 +77,16 @@ mod tests {
             read_rows(&path)
         };
         let rows = read("a.csv", "id,text\n007,\"two\nlines, one comma\"\n8,\n").unwrap();
-        assert_eq!((&rows[0]["id"], &rows[0]["text"]), (&"007".into(), &"two\nlines, one comma".into()));
+        assert_eq!(
+            (&rows[0]["id"], &rows[0]["text"]),
+            (&"007".into(), &"two\nlines, one comma".into())
+        );
         assert_eq!(rows[1]["text"], "");
         assert_eq!(read("a.json", r#"[{"a": [1, 2]}]"#).unwrap()[0]["a"][1], 2);
         assert_eq!(read("a.jsonl", "{\"a\": 1}\n{\"a\": 2}\n").unwrap().len(), 2);
-        for (name, text) in [("b.json", "{}"), ("b.jsonl", ""), ("b.csv", "a,b\n"), ("b.parquet", "x")] {
+        for (name, text) in
+            [("b.json", "{}"), ("b.jsonl", ""), ("b.csv", "a,b\n"), ("b.parquet", "x")]
+        {
             let message = read(name, text).unwrap_err().to_string();
             assert!(message.contains(name), "{message}");
         }

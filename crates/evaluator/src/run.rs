@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use cai_data::{hash, jsonl};
 use cai_data::record::{Conversation, EvalPrompt};
 use cai_data::seed::Seed;
+use cai_data::{hash, jsonl};
 use cai_model::generate::{self, SamplingConfig};
 use cai_model::model::LanguageModel;
 use cai_train::{LogEntry, Progress, Verbosity, interrupt};

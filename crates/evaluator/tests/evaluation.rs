@@ -384,11 +384,17 @@ fn the_numbers_of_the_page_are_those_of_the_results() {
     let principles: Vec<&str> = judges.agreement.iter().map(|a| a.principle.as_str()).collect();
     assert_eq!(principles, ["refusal", "harm_prevention", "helpfulness", "truthfulness"]);
     for pair in judges.agreement.iter().flat_map(|agreement| &agreement.pairs) {
-        let row = format!("<td>{}, {}</td><td>{}</td><td>{:.2}</td>", pair.a, pair.b, pair.n, pair.same);
+        let row =
+            format!("<td>{}, {}</td><td>{}</td><td>{:.2}</td>", pair.a, pair.b, pair.n, pair.same);
         assert!(html.contains(&row), "{row}");
     }
     let alpha = judges.agreement[1].alpha.unwrap();
-    let cell = format!("alpha {:.2} ({:.2} to {:.2})", alpha.mean, alpha.low.unwrap(), alpha.high.unwrap());
+    let cell = format!(
+        "alpha {:.2} ({:.2} to {:.2})",
+        alpha.mean,
+        alpha.low.unwrap(),
+        alpha.high.unwrap()
+    );
     assert!(html.contains(&cell), "{cell}");
     assert_eq!(results.wins.len(), 20);
     for pair in &results.wins {

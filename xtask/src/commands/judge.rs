@@ -159,7 +159,8 @@ fn opinions(lines: &[Line], verdicts: &[Verdict], harm: Option<&Vec<f64>>) -> Op
         judge: "people".into(),
         scores: lines.iter().map(|line| line.human.as_ref().and_then(of)).collect(),
     };
-    let mut harm_prevention = vec![heuristics(|v| v.harm_prevention), people(|h| h.harm_prevention)];
+    let mut harm_prevention =
+        vec![heuristics(|v| v.harm_prevention), people(|h| h.harm_prevention)];
     harm_prevention.extend(harm.map(|harm| Opinion {
         judge: "classifier".into(),
         scores: harm.iter().map(|harm| Some(1.0 - harm)).collect(),

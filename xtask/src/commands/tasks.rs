@@ -99,7 +99,9 @@ pub fn run(args: TasksArgs) -> Result<()> {
         return Ok(());
     }
     if models.is_empty() {
-        bail!("--models is missing; name at least one, for example base=artifacts/models/mini-gemma");
+        bail!(
+            "--models is missing; name at least one, for example base=artifacts/models/mini-gemma"
+        );
     }
     let device = device::parse(&config.device)?;
     let results = tasks::run(questions, &models, &config.evaluation, &device, out)?;
@@ -128,11 +130,11 @@ fn list(folder: &Path) -> Result<()> {
 fn data(given: &[String], specs: &[TaskSpec]) -> Result<Vec<Vec<PathBuf>>> {
     let mut files = vec![Vec::new(); specs.len()];
     for text in given {
-        let (name, file) = text
-            .split_once('=')
-            .with_context(|| format!("--data {text}: write TASK=FILE"))?;
+        let (name, file) =
+            text.split_once('=').with_context(|| format!("--data {text}: write TASK=FILE"))?;
         let at = specs.iter().position(|spec| spec.task == name);
-        let at = at.with_context(|| format!("--data {text}: {name} is none of the tasks to run"))?;
+        let at =
+            at.with_context(|| format!("--data {text}: {name} is none of the tasks to run"))?;
         files[at].push(file.to_owned());
     }
     let resolve = |(spec, given): (&TaskSpec, Vec<String>)| -> Result<Vec<PathBuf>> {

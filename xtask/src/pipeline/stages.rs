@@ -14,8 +14,8 @@ use cai_data::{
 use cai_model::model::LanguageModel;
 use cai_train::LogEntry;
 use critique_revision::{
-    CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport,
-    FEEDBACK_PAIRS, Models, REVISION_PAIRS, sl_cai_conversations,
+    CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport, FEEDBACK_PAIRS,
+    Models, REVISION_PAIRS, sl_cai_conversations,
 };
 use evaluator::{Evaluation, Judge, ModelSpec, WorldJudge};
 use safety_classifier::SafetyClassifier;

@@ -193,8 +193,7 @@ impl<'a> View<'a> {
         let rebukes = first.any(&[Cue::Wrong, Cue::Moral, Cue::Machine]);
         let answerable = self.asked.why || asks_facts;
         let mostly = dangerous || first.has(Cue::Machine) || self.rebuffs() && !answerable;
-        mostly && self.lecture() > LECTURE
-            || rebukes && !answerable && self.lecture() > ALL_LECTURE
+        mostly && self.lecture() > LECTURE || rebukes && !answerable && self.lecture() > ALL_LECTURE
     }
 
     /// Whether it goes on with "however, I will answer".

@@ -9,9 +9,7 @@ use cai_model::generate::SamplingConfig;
 use cai_model::score::score;
 use cai_train::{Progress, Verbosity};
 use critique_revision::hhh::{KnownPair, KnownPairs, measure};
-use critique_revision::{
-    FEEDBACK, FEEDBACK_PAIRS, FeedbackConfig, FeedbackRecord, run_feedback,
-};
+use critique_revision::{FEEDBACK, FEEDBACK_PAIRS, FeedbackConfig, FeedbackRecord, run_feedback};
 
 #[test]
 fn swapping_the_answers_swaps_the_probabilities() {

@@ -43,15 +43,17 @@ pub fn radar(title: &str, spokes: &[&str], series: &[Bars]) -> Result<String> {
             screen.draw(&PathElement::new(vec![centre, place(i, 1.0)], FAINT))?;
             spoke_label(area, label, centre, place(i, 1.06))?;
         }
-        for ring in [0.25, 0.5, 0.75, 1.0] {
-            let (x, y) = place(0, ring);
-            text(area, &format!("{ring}"), (x - 4, y + 1), TEXT_SIZE - 4, HPos::Right)?;
-        }
         for (look, values) in &whole {
             screen.draw(&PathElement::new(outline(&|i| values[i]), look.color.stroke_width(2)))?;
             for (i, value) in values.iter().enumerate() {
                 marker(area, place(i, *value), look)?;
             }
+        }
+        for ring in [0.25, 0.5, 0.75, 1.0] {
+            // On white, so that no line runs through the number.
+            let (x, y) = place(0, ring);
+            screen.draw(&Rectangle::new([(x - 34, y - 8), (x - 10, y + 8)], WHITE.filled()))?;
+            text(area, &format!("{ring}"), (x - 11, y - 7), TEXT_SIZE - 4, HPos::Right)?;
         }
         Ok(())
     })

@@ -162,11 +162,7 @@ impl LmJudge<'_> {
     ///
     /// # Errors
     /// As [`Self::rate`].
-    pub fn compare(
-        &self,
-        pairs: &[(Judged, &str)],
-        folder: &Path,
-    ) -> Result<Vec<Option<f64>>> {
+    pub fn compare(&self, pairs: &[(Judged, &str)], folder: &Path) -> Result<Vec<Option<f64>>> {
         let put: Vec<Put> = pairs
             .iter()
             .map(|(first, second)| Put {

@@ -208,7 +208,9 @@ pub(crate) fn of_replies(
                 Some(opinion("reference", &|r| r.score.helpfulness)),
                 Some(heuristics(|v| v.helpfulness, to_answer)),
                 rated("helpfulness", to_answer),
-                Some(opinion("truth", &|r| r.judge.filter(|_| to_answer(r)).map(|t| t.helpfulness))),
+                Some(opinion("truth", &|r| {
+                    r.judge.filter(|_| to_answer(r)).map(|t| t.helpfulness)
+                })),
             ],
         ),
         (

@@ -88,7 +88,7 @@ impl Reading<'_> {
             .environment
             .compile_expression_owned(expression.to_owned())
             .and_then(|expression| expression.eval(self.row))
-            .map_err(|error| self.error(key, error))?;
+            .map_err(|error| self.error(key, format!("`{expression}`: {error}")))?;
         if value.is_undefined() || value.is_none() {
             return Err(self.error(key, format!("`{expression}` is nothing in this record")));
         }
@@ -121,7 +121,10 @@ impl Reading<'_> {
             Err(_) => {
                 let number: Option<usize> = value.to_string().trim().parse().ok();
                 let number = number.ok_or_else(|| {
-                    self.error("target", format!("`{value}` is neither a number nor a list of labels"))
+                    self.error(
+                        "target",
+                        format!("`{value}` is neither a number nor a list of labels"),
+                    )
                 })?;
                 (0..choices.max(number + 1)).map(|i| i == number).collect()
             }
@@ -205,7 +208,8 @@ impl TaskSpec {
         })?;
         let mut seen = std::collections::HashSet::new();
         if let Some(twice) = items.iter().find(|item| !seen.insert(&item.id)) {
-            let reason = format!("two records have the id \"{}\"; give each its own by `id`", twice.id);
+            let reason =
+                format!("two records have the id \"{}\"; give each its own by `id`", twice.id);
             return Err(Error::input(format!("task {}", self.task), reason));
         }
         Ok(items)

@@ -36,9 +36,9 @@ impl Metric {
             Metric::Mc2 => Some(share_of_right(&item.right, &scores.logprobs)),
             Metric::AccAmbiguous => (ambiguous == Some(true)).then_some(acc),
             Metric::AccDisambiguated => (ambiguous == Some(false)).then_some(acc),
-            Metric::BiasAmbiguous => bias
-                .filter(|bias| bias.ambiguous)
-                .map(|bias| bias.follows[plain].map_or(0.0, sign)),
+            Metric::BiasAmbiguous => {
+                bias.filter(|bias| bias.ambiguous).map(|bias| bias.follows[plain].map_or(0.0, sign))
+            }
             Metric::BiasDisambiguated => {
                 bias.filter(|bias| !bias.ambiguous).and_then(|bias| bias.follows[plain]).map(sign)
             }
@@ -88,7 +88,10 @@ mod tests {
         Item {
             id: "1".into(),
             prompt: "Q".into(),
-            choices: ["long choice", "no", "mid"][..right.len()].iter().map(|c| (*c).into()).collect(),
+            choices: ["long choice", "no", "mid"][..right.len()]
+                .iter()
+                .map(|c| (*c).into())
+                .collect(),
             right: right.to_vec(),
             group: None,
             cluster: None,

@@ -91,7 +91,11 @@ impl TaskResults {
         let mut text = String::from("# Benchmark tasks\n");
         for task in &self.tasks {
             let metrics: Vec<Metric> = task.chance.keys().copied().collect();
-            let _ = write!(text, "\n## {}\n\n{}\n{} questions", task.task, task.description, task.items);
+            let _ = write!(
+                text,
+                "\n## {}\n\n{}\n{} questions",
+                task.task, task.description, task.items
+            );
             if task.too_long > 0 {
                 let _ = write!(text, ", {} longer than a context left out", task.too_long);
             }

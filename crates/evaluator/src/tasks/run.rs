@@ -121,10 +121,8 @@ fn score(
         "batch_size": config.batch_size,
         "quantize": config.quantize,
     }));
-    let cache = Cache::<ChoiceScores>::new(
-        folder.join(&task.name).join(format!("{name}.jsonl")),
-        &source,
-    );
+    let cache =
+        Cache::<ChoiceScores>::new(folder.join(&task.name).join(format!("{name}.jsonl")), &source);
     let ids: Vec<&str> = order.iter().map(|i| task.items[*i].id.as_str()).collect();
     let mut made = cache.finished(&ids, config.batch_size)?;
     let label = format!("{} of {name}", task.name);
@@ -162,7 +160,8 @@ fn score(
         made.extend(block);
     }
     progress.finish("");
-    let mut scores = vec![ChoiceScores { logprobs: Vec::new(), tokens: Vec::new() }; examples.len()];
+    let mut scores =
+        vec![ChoiceScores { logprobs: Vec::new(), tokens: Vec::new() }; examples.len()];
     order.into_iter().zip(made).for_each(|(i, made)| scores[i] = made);
     Ok(scores)
 }
@@ -171,10 +170,11 @@ fn score(
 fn examples(item: &Item, choice: &MultipleChoice, model: &LanguageModel) -> Result<Vec<Example>> {
     let tokenizer = &model.tokenizer;
     let one = |text: &String| match choice.form {
-        Form::Text => tokenizer.text_completion(&item.prompt, &format!("{}{text}", choice.separator)),
-        Form::Chat => {
-            tokenizer.completion(&[Message::user(item.prompt.trim())], &[Message::assistant(text.trim())])
+        Form::Text => {
+            tokenizer.text_completion(&item.prompt, &format!("{}{text}", choice.separator))
         }
+        Form::Chat => tokenizer
+            .completion(&[Message::user(item.prompt.trim())], &[Message::assistant(text.trim())]),
         Form::Transcript => {
             let mut turns = hh::turns(text).unwrap_or_default();
             turns.iter_mut().for_each(|turn| turn.content = turn.content.trim().to_owned());
@@ -183,9 +183,11 @@ fn examples(item: &Item, choice: &MultipleChoice, model: &LanguageModel) -> Resu
             tokenizer.completion(before, last)
         }
     };
-    item.choices.iter().map(one).collect::<cai_model::Result<_>>().map_err(|error| {
-        Error::input(format!("record {}", item.id), error.to_string())
-    })
+    item.choices
+        .iter()
+        .map(one)
+        .collect::<cai_model::Result<_>>()
+        .map_err(|error| Error::input(format!("record {}", item.id), error.to_string()))
 }
 
 /// All metrics of a task, over the items that every model could read.

@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn mistakes_in_a_task_name_their_key() {
-        let choice = |rest: &str| read(&format!("multiple_choice:\n  choices: c\n  target: t\n{rest}"));
+        let choice =
+            |rest: &str| read(&format!("multiple_choice:\n  choices: c\n  target: t\n{rest}"));
         assert!(choice("  metrics: [acc, mc2]\n").is_ok());
         for (result, word) in [
             (read(""), "prompt_set"),
