@@ -173,16 +173,21 @@ pub fn request(prompt: &EvalPrompt) -> &str {
 /// For every prompt the number of its cluster: prompts of one topic share a cluster, a prompt
 /// without a topic has its own.
 pub fn clusters(prompts: &[EvalPrompt]) -> Vec<usize> {
-    let mut of_topic = HashMap::new();
+    numbered(prompts.iter().map(|prompt| prompt.topic.as_deref()))
+}
+
+/// For every name its number, from 0 in the order in which names first occur; what has no name has a
+/// number of its own.
+pub(crate) fn numbered<'a>(names: impl Iterator<Item = Option<&'a str>>) -> Vec<usize> {
+    let mut of_name = HashMap::new();
     let mut next = 0;
     let mut fresh = || {
         next += 1;
         next - 1
     };
-    prompts
-        .iter()
-        .map(|prompt| match &prompt.topic {
-            Some(topic) => *of_topic.entry(topic.as_str()).or_insert_with(&mut fresh),
+    names
+        .map(|name| match name {
+            Some(name) => *of_name.entry(name).or_insert_with(&mut fresh),
             None => fresh(),
         })
         .collect()

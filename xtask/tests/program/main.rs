@@ -10,3 +10,4 @@ mod pipeline;
 mod score;
 mod shards;
 mod show_batch;
+mod tasks;

@@ -17,7 +17,7 @@ use super::results::{ModelScores, TaskDifference, TaskResult, TaskResults, VERSI
 use super::spec::{Form, Metric, MultipleChoice};
 use crate::cache::Cache;
 use crate::config::EvaluatorConfig;
-use crate::data::{ModelSpec, check_names};
+use crate::data::{ModelSpec, check_names, numbered};
 use crate::error::{Error, Result};
 use crate::run::{Bases, short_hash};
 use crate::stats;
@@ -199,7 +199,7 @@ fn summarise(
 ) -> TaskResult {
     let fits = |i: &usize| scores.iter().all(|of_model| !of_model[*i].logprobs.is_empty());
     let kept: Vec<usize> = (0..task.items.len()).filter(fits).collect();
-    let clusters = clusters(&task.items, &kept);
+    let clusters = numbered(kept.iter().map(|i| task.items[*i].cluster.as_deref()));
     let values = |metric: Metric, model: usize, group: Option<&str>| -> Vec<Option<f64>> {
         let of = |i: &usize| {
             let item = &task.items[*i];
@@ -259,20 +259,4 @@ fn summarise(
         models,
         differences,
     }
-}
-
-/// For every kept item the number of its cluster; an item without one has its own.
-fn clusters(items: &[Item], kept: &[usize]) -> Vec<usize> {
-    let mut named = BTreeMap::new();
-    let mut next = 0;
-    let mut fresh = || {
-        next += 1;
-        next - 1
-    };
-    kept.iter()
-        .map(|i| match &items[*i].cluster {
-            Some(name) => *named.entry(name.as_str()).or_insert_with(&mut fresh),
-            None => fresh(),
-        })
-        .collect()
 }

@@ -196,10 +196,9 @@ impl TaskSpec {
         if choice.metrics.is_empty() {
             return Err("multiple_choice.metrics: name at least one".into());
         }
-        if let Some(metric) = choice.metrics.iter().find(|metric| metric.needs_bias()) {
-            if choice.bias.is_none() {
-                return Err(format!("multiple_choice.metrics: {} needs bias", metric.key()));
-            }
+        let needy = choice.metrics.iter().find(|metric| metric.needs_bias());
+        if let (Some(metric), None) = (needy, &choice.bias) {
+            return Err(format!("multiple_choice.metrics: {} needs bias", metric.key()));
         }
         if choice.form == Form::Transcript && !choice.prompt.is_empty() {
             return Err("multiple_choice.prompt: a transcript holds its own prompt".into());
