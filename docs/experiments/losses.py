@@ -16,6 +16,7 @@ import csv
 import gzip
 import json
 import math
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -56,21 +57,41 @@ def mean_and_interval(values):
     return mean, STUDENT[len(values) - 2] * spread / math.sqrt(len(values))
 
 
+def wilson(share, count):
+    """Wilson's 95 % interval of a share."""
+    z = 1.96
+    middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
+    return [round((middle + sign * half) / (1 + z * z / count), 4) for sign in (-1, 1)]
+
+
 def losses(args):
     rows = []
     conversations = Path(args.out) / "chosen.jsonl"
-    write_chosen(args.data, conversations)
+    if not conversations.exists():
+        write_chosen(args.data, conversations)
     for seed in args.seeds:
         folder = Path(args.out) / f"seed-{seed}"
         base = [f"seed={seed}"]
         xtask(args, "sft", folder / "sft", base, "--data", str(conversations))
         for name, sets in LOSSES.items():
             more = ["--data", args.data, "--adapter", str(folder / "sft" / "adapter")]
+            share_reference(folder / "sigmoid", folder / name)
             report, seconds = xtask(args, "dpo", folder / name, base + sets, *more)
             rows.append({"name": name, "seed": seed, "pairs": report["eval"]["pairs"],
-                         "accuracy": report["eval"]["accuracy_end"], "margin": report["eval"]["margin_end"],
+                         "accuracy": report["eval"]["accuracy_end"],
+                         **dict(zip(("low", "high"), wilson(report["eval"]["accuracy_end"], report["eval"]["pairs"]))),
+                         "margin": report["eval"]["margin_end"],
                          "loss": report["eval"]["loss_end"], "seconds": round(seconds, 1)})
     write(args, rows, "accuracy", "held-out accuracy")
+
+
+def share_reference(made, wanted):
+    """The reference's log-probabilities are the same for all losses but KTO, which needs more of them: a file that
+    does not fit is refused by name."""
+    source, target = made / "reference.json", wanted / "reference.json"
+    if source.exists() and not target.exists() and wanted.name != "kto":
+        wanted.mkdir(exist_ok=True)
+        shutil.copy(source, target)
 
 
 def packing(args):
