@@ -13,8 +13,8 @@ const RUNTIME: usize = 96 << 20;
 /// About as many bytes as each stage that trains an adapter holds at its peak.
 ///
 /// Base weights in f32; of the adapter the values, gradients and two moments; of every layer what
-/// its backward pass reads. Attention keeps no scores. Measured peaks are 3 to 30 % lower
-/// (docs/performance.md).
+/// its backward pass reads. Attention keeps no scores. With full rows the estimate is 12 to
+/// 35 % above what was measured (docs/performance.md); short rows need less.
 pub fn training(gemma: &GemmaConfig, config: &Config) -> Vec<(Stage, u64)> {
     let (sft, sl_cai, dpo) = (&config.sft, &config.sl_cai.sft, &config.dpo.dpo);
     let tokens = |train: &TrainArgs, max_length| train.per_device_train_batch_size * max_length;
