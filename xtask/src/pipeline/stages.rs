@@ -116,7 +116,7 @@ impl Run<'_> {
                 let mut dpo = json!(c.dpo);
                 // How many rounds there are does not decide what one of them makes.
                 if let Some(settings) = dpo.as_object_mut() {
-                    settings.remove("rounds");
+                    settings.retain(|key, _| key != "rounds");
                 }
                 json!([dpo, c.sft.lora, c.seed])
             }
