@@ -6,7 +6,7 @@
 
 For each seed: SFT on the chosen replies, then DPO from it with each loss (configs/hh-rlhf.yaml: 20 % of the prompts
 are held out from both). A run that is complete is not run again. Writes results.csv, results.md and an SVG figure.
-`--packing` trains SFT three ways instead; its throughput counts input tokens and the whole command's time.
+`--packing` trains SFT three ways instead; its throughput counts input tokens and the time of the steps alone.
 
 Needs Python alone. More settings for all runs: `--set sft.train.max_steps=50`.
 """
@@ -16,6 +16,8 @@ import csv
 import gzip
 import json
 import math
+import shutil
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -56,21 +58,41 @@ def mean_and_interval(values):
     return mean, STUDENT[len(values) - 2] * spread / math.sqrt(len(values))
 
 
+def wilson(share, count):
+    """Wilson's 95 % interval of a share."""
+    z = 1.96
+    middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
+    return [round((middle + sign * half) / (1 + z * z / count), 4) for sign in (-1, 1)]
+
+
 def losses(args):
     rows = []
     conversations = Path(args.out) / "chosen.jsonl"
-    write_chosen(args.data, conversations)
+    if not conversations.exists():
+        write_chosen(args.data, conversations)
     for seed in args.seeds:
         folder = Path(args.out) / f"seed-{seed}"
         base = [f"seed={seed}"]
         xtask(args, "sft", folder / "sft", base, "--data", str(conversations))
         for name, sets in LOSSES.items():
             more = ["--data", args.data, "--adapter", str(folder / "sft" / "adapter")]
+            share_reference(folder / "sigmoid", folder / name)
             report, seconds = xtask(args, "dpo", folder / name, base + sets, *more)
             rows.append({"name": name, "seed": seed, "pairs": report["eval"]["pairs"],
-                         "accuracy": report["eval"]["accuracy_end"], "margin": report["eval"]["margin_end"],
+                         "accuracy": report["eval"]["accuracy_end"],
+                         **dict(zip(("low", "high"), wilson(report["eval"]["accuracy_end"], report["eval"]["pairs"]))),
+                         "margin": report["eval"]["margin_end"],
                          "loss": report["eval"]["loss_end"], "seconds": round(seconds, 1)})
     write(args, rows, "accuracy", "held-out accuracy")
+
+
+def share_reference(made, wanted):
+    """The reference's log-probabilities are the same for all losses but KTO, which needs more of them: a file that
+    does not fit is refused by name."""
+    source, target = made / "reference.json", wanted / "reference.json"
+    if source.exists() and not target.exists() and wanted.name != "kto":
+        wanted.mkdir(exist_ok=True)
+        shutil.copy(source, target)
 
 
 def packing(args):
@@ -79,10 +101,35 @@ def packing(args):
         for name, sets in WAYS.items():
             out = Path(args.out) / f"seed-{seed}" / name
             report, seconds = xtask(args, "sft", out, [f"seed={seed}", *sets], "--data", args.data)
-            tokens = max(entry.get("num_tokens", 0) for entry in report["log_history"])
-            rows.append({"name": name, "seed": seed, "loss": report["eval_loss_end"], "tokens": int(tokens),
-                         "seconds": round(seconds, 1), "tokens_per_second": round(tokens / seconds, 1)})
+            tokens, training = of_training(out, report)
+            rows.append({"name": name, "seed": seed, "loss": report["eval_loss_end"], "steps": report["steps"],
+                         "tokens": tokens, "seconds": round(training, 2), "whole": round(seconds, 1),
+                         "tokens_per_second": round(tokens / training, 1)})
     write(args, rows, "tokens_per_second", "tokens per second")
+
+
+def of_training(out, report):
+    """Input tokens and seconds from the first log entry of training to the last, without loading and evaluation. The
+    times are those of the TensorBoard events: records of a length, four bytes, an event, four bytes; an event begins
+    with its time (a double) and its step (a varint)."""
+    times = {}
+    for path in (out / "tensorboard").glob("events*"):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            (when,) = struct.unpack_from("<d", data, at + 13)
+            step, shift, i = 0, 0, at + 22
+            if data[at + 21] == 0x10:
+                while True:
+                    step |= (data[i] & 127) << shift
+                    shift, i = shift + 7, i + 1
+                    if data[i - 1] < 128:
+                        break
+            times[step] = min(when, times.get(step, when))
+            at += length + 16
+    entries = [entry for entry in report["log_history"] if "num_tokens" in entry]
+    first, last = entries[0], entries[-1]
+    return int(last["num_tokens"] - first["num_tokens"]), times[last["step"]] - times[first["step"]]
 
 
 def write_chosen(pairs, path):

@@ -29,15 +29,21 @@ def serve(folder, port):
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
                "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(server, f"http://127.0.0.1:{port}/health")
+    return server
+
+
+def wait_for(server, address):
+    """Until a server answers."""
     for _ in range(600):
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-            return server
+            urllib.request.urlopen(address, timeout=1)
+            return
         except OSError:
             assert server.poll() is None, "the server ended"
             time.sleep(0.5)
     server.terminate()
-    raise SystemExit("the server does not answer")
+    raise SystemExit(f"{address} does not answer")
 
 
 def train(xtask, folder, port, out):

@@ -217,6 +217,9 @@ pub struct DpoStageConfig {
     pub start: Start,
     /// Where the pairs come from.
     pub pairs: Vec<PairSource>,
+    /// Rounds of AI feedback and DPO. Each after the first compares samples of the policy that the
+    /// round before made, starts from it, and has it as reference.
+    pub rounds: usize,
     /// The optimisation itself.
     #[serde(flatten)]
     pub dpo: DpoConfig,
@@ -237,6 +240,10 @@ impl<'de> Deserialize<'de> for DpoStageConfig {
                 Some(pairs) => serde_yaml::from_value(pairs).map_err(error)?,
                 None => default.pairs,
             },
+            rounds: match given.remove("rounds") {
+                Some(rounds) => serde_yaml::from_value(rounds).map_err(error)?,
+                None => default.rounds,
+            },
             dpo: serde_path_to_error::deserialize(Value::Mapping(given))
                 .map_err(|e| D::Error::custom(format!("{}: {}", e.path(), e.inner())))?,
         })
@@ -246,7 +253,7 @@ impl<'de> Deserialize<'de> for DpoStageConfig {
 impl Default for DpoStageConfig {
     fn default() -> Self {
         let pairs = vec![PairSource::Feedback, PairSource::Revision];
-        Self { start: Start::SlCai, pairs, dpo: DpoConfig::default() }
+        Self { start: Start::SlCai, pairs, rounds: 1, dpo: DpoConfig::default() }
     }
 }
 
@@ -286,6 +293,19 @@ impl Config {
         }
         if self.dpo.pairs.is_empty() {
             bail!("dpo.pairs is empty; use any of feedback, revision, human");
+        }
+        match self.dpo.rounds {
+            0 => bail!("dpo.rounds is 0; use 1 or more"),
+            1 => {}
+            rounds => {
+                let feedback = self.dpo.pairs.contains(&PairSource::Feedback);
+                if !feedback || self.skip.contains_key(&Stage::Feedback) {
+                    bail!(
+                        "dpo.rounds is {rounds}, but nothing is new in a later round; put feedback \
+                         among dpo.pairs, and do not skip it"
+                    );
+                }
+            }
         }
         let named = [("sl_cai.start", self.sl_cai.start), ("dpo.start", self.dpo.start)];
         for (key, start) in named {

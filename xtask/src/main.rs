@@ -3,6 +3,7 @@
 mod commands;
 mod config;
 mod input;
+mod memory;
 mod models;
 mod pipeline;
 mod study;

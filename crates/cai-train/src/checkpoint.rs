@@ -111,8 +111,10 @@ impl TrainerState {
             }
         }
         compare("steps of the run", &self.max_steps.into(), &other.max_steps.into());
-        let [was, is] = [&self.fingerprint, &other.fingerprint].map(|f| Value::from(f.as_str()));
-        compare("fingerprint of data and start model", &was, &is);
+        if self.fingerprint != other.fingerprint {
+            let what = "other data, or another start model (base, adapter or settings of it)";
+            differences.push(what.into());
+        }
         differences
     }
 }
@@ -324,5 +326,8 @@ mod tests {
         let is = TrainerState::new(&args, "data", 100);
         assert_eq!(was.differences(&is), ["learning_rate was 0.00002 and is 0.5"]);
         assert!(is.differences(&is).is_empty());
+        let elsewhere = TrainerState { fingerprint: "other data".into(), ..is.clone() };
+        let differences = is.differences(&elsewhere);
+        assert!(differences[0].starts_with("other data, or another start model"));
     }
 }

@@ -89,9 +89,9 @@ pub enum Error {
         /// What the objective says.
         source: ObjectiveError,
     },
-    /// A checkpoint of another run.
+    /// A checkpoint of another run: of other settings, data or start model.
     #[error(
-        "{path} is from a run with other settings ({differences}); \
+        "{path} is from another run ({differences}); \
          delete the folder {folder} to train anew, or restore the settings to resume"
     )]
     OtherRun {

@@ -9,7 +9,7 @@ use sysinfo::{Disks, System};
 use super::{ConfigArgs, message};
 use crate::{
     config::{Config, DataConfig},
-    input,
+    input, memory,
 };
 
 /// Check config, files, devices, disk and memory before anything is trained, and say what to do
@@ -102,8 +102,6 @@ impl Doctor {
         let percent = 100.0 * lora as f64 / config.num_parameters() as f64;
         let rank = settings.sft.lora.r;
         self.good(format!("adapter of rank {rank}: {lora} trainable parameters ({percent:.2} %)"));
-        // f32 weights and about as much again for activations, moments and the runtime.
-        let needed = config.num_parameters() as u64 * 4 * 2 + 512 * MIB;
         let free = match System::new() {
             Ok(mut system) => {
                 system.refresh_memory();
@@ -111,16 +109,26 @@ impl Doctor {
             }
             Err(error) => return self.bad(format!("memory: cannot be read ({error})")),
         };
-        let text = format!(
-            "memory: about {} MiB needed on CPU, {} MiB available",
-            needed / MIB,
-            free / MIB
-        );
-        if free < needed {
-            self.bad(format!("{text}; close other programs or use a smaller model"));
+        let weights = config.num_parameters() as u64 * 4;
+        if free < weights {
+            let text = format!("memory: {} MiB for the base alone", weights / MIB);
+            self.bad(format!("{text}, {} MiB available; use a smaller model", free / MIB));
             return;
         }
-        self.good(text);
+        for (stage, needed) in memory::training(&config, settings) {
+            let (needed_mib, free_mib) = (needed / MIB, free / MIB);
+            let text = format!(
+                "memory: about {needed_mib} MiB for {stage} on CPU, {free_mib} MiB available"
+            );
+            match free < needed {
+                true => self.bad(format!(
+                    "{text}; lower its per_device_train_batch_size (and raise \
+                     gradient_accumulation_steps as much) or max_length, set \
+                     gradient_checkpointing: true, or close other programs"
+                )),
+                false => self.good(text),
+            }
+        }
         let loaded = device::parse("cpu").and_then(|cpu| LanguageModel::load(dir, None, &cpu));
         self.note(loaded.map_err(Into::into), |model| {
             format!("weights and tokenizer load ({} tokens)", model.tokenizer.vocab_size())

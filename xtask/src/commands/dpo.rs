@@ -17,6 +17,9 @@ pub struct DpoArgs {
     /// Preference pairs: what TRL reads, or hh-rlhf transcripts.
     #[arg(long)]
     data: PathBuf,
+    /// Malformed lines that are left out and counted; one more and the file is refused.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    max_malformed: usize,
     /// Folder to write: adapter, report, checkpoints.
     #[arg(long, required_unless_present = "show_batch")]
     out: Option<PathBuf>,
@@ -28,7 +31,8 @@ pub struct DpoArgs {
 /// Runs the command.
 pub fn run(args: DpoArgs) -> Result<()> {
     let config = args.config.read()?;
-    let read = dataset::read_pairs(&args.data, &dataset::Policy::default())?;
+    let policy = dataset::Policy { max_malformed: args.max_malformed };
+    let read = dataset::read_pairs(&args.data, &policy)?;
     if args.show_batch {
         let tokenizer = args.model.tokenizer()?;
         let prepared = dpo_trainer::prepare(&tokenizer, &read.pairs, &config.dpo.dpo)?;

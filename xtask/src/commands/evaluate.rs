@@ -10,7 +10,10 @@ use safety_classifier::SafetyClassifier;
 use serde::Deserialize;
 
 use super::{ConfigArgs, create_dir};
-use crate::{input, models};
+use crate::{
+    input, models,
+    pipeline::{ADAPTER, Stage, Step},
+};
 
 /// Compare models side by side on harm prevention, truthfulness, helpfulness and fairness.
 ///
@@ -113,13 +116,19 @@ pub(super) fn spec(text: &str, run: &Path) -> Result<ModelSpec> {
 
 /// The base of a run, or the adapter that one of its stages trained.
 fn of_run(name: &str, run: &Path) -> Result<ModelSpec> {
-    let adapter = match name {
+    let folder: Option<String> = match name {
         "base" => None,
-        "sft" | "sl-cai" | "dpo" => Some(run.join(name.replace('-', "_")).join("adapter")),
-        _ => bail!(
-            "--models {name}: no model of a run; write base, sft, sl-cai, dpo, or NAME=MODEL[+ADAPTER]"
-        ),
+        "sft" => Some("sft".into()),
+        "sl-cai" => Some("sl_cai".into()),
+        _ => match name.parse::<Step>() {
+            Ok(step) if step.stage == Stage::Dpo => Some(step.to_string()),
+            _ => bail!(
+                "--models {name}: no model of a run; write base, sft, sl-cai, dpo (dpo-2, … of later \
+                 rounds), or NAME=MODEL[+ADAPTER]"
+            ),
+        },
     };
+    let adapter = folder.map(|folder| run.join(folder).join(ADAPTER));
     if let Some(dir) = adapter.as_ref().filter(|dir| !dir.join(ADAPTER_CONFIG).is_file()) {
         bail!("--models {name}: {} has no adapter; run the pipeline, or give --run", dir.display());
     }

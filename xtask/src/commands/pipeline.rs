@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::ConfigArgs;
-use crate::pipeline::{self, Options, Stage};
+use crate::pipeline::{self, Options, Step};
 
 /// Run all stages. Works like make: a stage whose inputs and settings have not changed is not run
 /// again, an interrupted one resumes.
@@ -12,15 +12,16 @@ use crate::pipeline::{self, Options, Stage};
 pub struct PipelineArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Begin with this stage; earlier ones must be up to date.
-    #[arg(long, value_enum)]
-    from: Option<Stage>,
+    /// Begin with this stage; earlier ones must be up to date. Stages are data, classifier, sft,
+    /// critique, sl_cai, feedback, dpo, feedback-2, dpo-2, … (with dpo.rounds) and evaluate.
+    #[arg(long, value_name = "STAGE")]
+    from: Option<Step>,
     /// End with this stage.
-    #[arg(long, value_enum)]
-    to: Option<Stage>,
+    #[arg(long, value_name = "STAGE")]
+    to: Option<Step>,
     /// Run a stage though it is up to date; without a value, all of them.
-    #[arg(long, value_enum, num_args = 0.., value_delimiter = ',')]
-    force: Option<Vec<Stage>>,
+    #[arg(long, value_name = "STAGE", num_args = 0.., value_delimiter = ',')]
+    force: Option<Vec<Step>>,
     /// Say what would run, and stop.
     #[arg(long)]
     dry_run: bool,
@@ -34,7 +35,7 @@ pub fn run(args: PipelineArgs) -> Result<()> {
     let config = args.config.read()?;
     let force = match args.force {
         None => Vec::new(),
-        Some(stages) if stages.is_empty() => Stage::ALL.to_vec(),
+        Some(stages) if stages.is_empty() => Step::all(config.dpo.rounds),
         Some(stages) => stages,
     };
     let whole = args.to.is_none() && !args.dry_run;

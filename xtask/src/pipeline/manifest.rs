@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use cai_data::{atomic, hash};
 use serde::{Deserialize, Serialize};
 
-use super::Stage;
+use super::Step;
 
 /// The record of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,10 +25,10 @@ pub struct Manifest {
     #[serde(default)]
     pub hub: Vec<String>,
     /// The finished stages.
-    pub stages: BTreeMap<Stage, StageRecord>,
+    pub stages: BTreeMap<Step, StageRecord>,
     /// Those that were begun and not finished, perhaps to replace a finished one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub unfinished: BTreeMap<Stage, StageRecord>,
+    pub unfinished: BTreeMap<Step, StageRecord>,
 }
 
 /// How far a stage is.
@@ -88,9 +88,9 @@ impl Manifest {
         dir.join("manifest.json")
     }
 
-    /// Whether `stage` is finished with this key and its outputs are as it left them.
-    pub fn is_current(&self, stage: Stage, key: &str, dir: &Path) -> bool {
-        let Some(record) = self.stages.get(&stage) else { return false };
+    /// Whether `step` is finished with this key and its outputs are as it left them.
+    pub fn is_current(&self, step: Step, key: &str, dir: &Path) -> bool {
+        let Some(record) = self.stages.get(&step) else { return false };
         let same = |(path, sha): (&String, &String)| {
             hash::file(&dir.join(path)).is_ok_and(|now| now == *sha)
         };

@@ -4,6 +4,7 @@ mod data;
 mod manifest;
 mod run;
 mod stages;
+mod step;
 mod variants;
 
 use std::fmt;
@@ -11,25 +12,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use run::{Options, run};
-pub use stages::outcome;
+pub use stages::{ADAPTER, outcome};
+pub use step::Step;
 pub use variants::Finished;
 
-/// The stages, in the order in which they run.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    clap::ValueEnum,
-)]
+/// The stages, in the order in which they run; with several rounds, AI feedback and DPO take turns
+/// (see [`Step`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
 pub enum Stage {
     /// Makes or reads the records of all stages.
     Data,

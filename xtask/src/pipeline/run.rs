@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use cai_data::{atomic, hash};
 
 use super::{
-    Stage,
+    Step,
     manifest::{Manifest, StageRecord, Status, hash_outputs},
     stages::{self, Run},
 };
@@ -21,12 +21,12 @@ use crate::{config::Config, input};
 pub struct Options {
     /// Folder of runs.
     pub runs: PathBuf,
-    /// First stage; earlier ones must be up to date.
-    pub from: Option<Stage>,
-    /// Last stage.
-    pub to: Option<Stage>,
-    /// Stages to run though they are up to date.
-    pub force: Vec<Stage>,
+    /// First step; earlier ones must be up to date.
+    pub from: Option<Step>,
+    /// Last step.
+    pub to: Option<Step>,
+    /// Steps to run though they are up to date.
+    pub force: Vec<Step>,
     /// Say what would run, and stop.
     pub dry_run: bool,
 }
@@ -44,43 +44,57 @@ pub fn run(config: &Config, options: &Options) -> Result<PathBuf> {
     let mut manifest = Manifest::read(&dir)?;
     manifest.run = config.name.clone();
     manifest.version = env!("CARGO_PKG_VERSION").into();
-    manifest.revision = git_revision();
+    manifest.revision = cai_train::tracker::git_revision();
     manifest.hub = base.origin.iter().cloned().collect();
     let device = cai_model::device::parse(&config.device)?;
     let run = Run { config, dir: &dir, base: base.path, device };
     let mut stale = false;
     let mut begun = false;
-    for stage in Stage::ALL {
-        if let Some(reason) = config.skip.get(&stage) {
-            say(stage, &format!("left out: {reason}"));
+    let steps = Step::all(config.dpo.rounds);
+    options.check(&steps)?;
+    for step in steps {
+        if let Some(reason) = config.skip.get(&step.stage) {
+            say(step, &format!("left out: {reason}"));
             continue;
         }
-        if options.to.is_some_and(|to| stage > to) {
+        if options.to.is_some_and(|to| step > to) {
             break;
         }
-        let inputs = hash_inputs(&run.inputs(stage)?)?;
-        let key = key(&run, stage, &inputs)?;
-        let forced = options.force.contains(&stage);
-        if !forced && !stale && manifest.is_current(stage, &key, &dir) {
-            say(stage, "up to date");
+        let inputs = hash_inputs(&run.inputs(step)?)?;
+        let key = key(&run, step, &inputs)?;
+        let forced = options.force.contains(&step);
+        if !forced && !stale && manifest.is_current(step, &key, &dir) {
+            say(step, "up to date");
             continue;
         }
-        if options.from.is_some_and(|from| stage < from) {
-            bail!("--from: stage {stage} is not up to date and later stages need it; run it first");
+        if options.from.is_some_and(|from| step < from) {
+            bail!("--from: stage {step} is not up to date and later stages need it; run it first");
         }
         if options.dry_run {
             // What later stages would read does not exist yet, so all of them count as stale.
             stale = true;
-            say(stage, if forced { "would run (forced)" } else { "would run" });
+            say(step, if forced { "would run (forced)" } else { "would run" });
             continue;
         }
         if !begun {
             begin(&run)?;
             begun = true;
         }
-        execute(&run, stage, key, inputs, forced, &mut manifest)?;
+        execute(&run, step, key, inputs, forced, &mut manifest)?;
     }
     Ok(dir)
+}
+
+impl Options {
+    /// Whether the run has the steps that are named.
+    fn check(&self, steps: &[Step]) -> Result<()> {
+        for step in self.from.iter().chain(&self.to).chain(&self.force) {
+            if !steps.contains(step) {
+                bail!("this run has no {step}; set dpo.rounds to {} or more", step.round);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is done before the first stage that runs: files that no stage could use are refused before
@@ -94,14 +108,14 @@ fn begin(run: &Run) -> Result<()> {
 /// Runs a stage in a folder of its own. What an earlier run of it made stays until it has finished.
 fn execute(
     run: &Run,
-    stage: Stage,
+    step: Step,
     key: String,
     inputs: BTreeMap<String, String>,
     forced: bool,
     manifest: &mut Manifest,
 ) -> Result<()> {
-    let (folder, partial) = (run.folder(stage), run.partial(stage));
-    let before = manifest.unfinished.get(&stage).filter(|r| r.key == key && !forced);
+    let (folder, partial) = (run.folder(step), run.partial(step));
+    let before = manifest.unfinished.get(&step).filter(|r| r.key == key && !forced);
     let resumes = before.is_some();
     let earlier = before.map_or(0.0, |r| r.wall_seconds);
     if !resumes {
@@ -116,12 +130,12 @@ fn execute(
         seed: run.config.seed,
         wall_seconds: earlier,
     };
-    manifest.unfinished.insert(stage, record.clone());
+    manifest.unfinished.insert(step, record.clone());
     manifest.write(run.dir)?;
 
-    say(stage, if resumes { "resuming" } else { "running" });
+    say(step, if resumes { "resuming" } else { "running" });
     let start = Instant::now();
-    let outcome = stages::run(run, stage);
+    let outcome = stages::run(run, step);
     let wall_seconds = earlier + start.elapsed().as_secs_f64();
     match &outcome {
         Ok(_) => {
@@ -129,16 +143,16 @@ fn execute(
             std::fs::rename(&partial, &folder).with_context(|| folder.display().to_string())?;
             let outputs = hash_outputs(run.dir, &folder)?;
             let done = StageRecord { status: Status::Done, outputs, wall_seconds, ..record };
-            manifest.stages.insert(stage, done);
-            manifest.unfinished.remove(&stage);
+            manifest.stages.insert(step, done);
+            manifest.unfinished.remove(&step);
         }
         Err(_) => {
-            manifest.unfinished.insert(stage, StageRecord { wall_seconds, ..record });
+            manifest.unfinished.insert(step, StageRecord { wall_seconds, ..record });
         }
     }
     manifest.write(run.dir)?;
-    let summary = outcome.with_context(|| format!("stage {stage}"))?;
-    say(stage, &format!("done in {}: {summary}", human(start.elapsed())));
+    let summary = outcome.with_context(|| format!("stage {step}"))?;
+    say(step, &format!("done in {}: {summary}", human(start.elapsed())));
     Ok(())
 }
 
@@ -172,10 +186,10 @@ fn lock(dir: &Path) -> Result<std::fs::File> {
 }
 
 /// Hash of the settings a stage depends on and of its inputs.
-fn key(run: &Run, stage: Stage, inputs: &BTreeMap<String, String>) -> Result<String> {
-    let settings = serde_json::to_string(&run.settings(stage)?)?;
+fn key(run: &Run, step: Step, inputs: &BTreeMap<String, String>) -> Result<String> {
+    let settings = serde_json::to_string(&run.settings(step)?)?;
     let files: Vec<String> = inputs.values().cloned().collect();
-    let text = format!("{stage}\n{}\n{settings}\n{}", env!("CARGO_PKG_VERSION"), files.join("\n"));
+    let text = format!("{step}\n{}\n{settings}\n{}", env!("CARGO_PKG_VERSION"), files.join("\n"));
     Ok(hash::bytes(text.as_bytes()))
 }
 
@@ -187,14 +201,8 @@ fn hash_inputs(paths: &[PathBuf]) -> Result<BTreeMap<String, String>> {
     Ok(hashes)
 }
 
-fn git_revision() -> Option<String> {
-    let output = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| text.trim().to_string())
-}
-
-fn say(stage: Stage, text: &str) {
-    println!("{:<11} {text}", stage.name());
+fn say(step: Step, text: &str) {
+    println!("{step:<11} {text}");
 }
 
 /// A duration as people read it.

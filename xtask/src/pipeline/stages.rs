@@ -9,19 +9,20 @@ use cai_data::{
     constitution::Constitution,
     jsonl,
     record::{Conversation, PreferencePair},
+    seed::Seed,
     world::World,
 };
 use cai_model::model::LanguageModel;
 use cai_train::LogEntry;
 use critique_revision::{
     CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport, FEEDBACK_PAIRS,
-    Models, REVISION_PAIRS, sl_cai_conversations,
+    FeedbackConfig, Models, REVISION_PAIRS, sl_cai_conversations,
 };
 use evaluator::{Evaluation, Judge, ModelSpec, WorldJudge};
 use safety_classifier::SafetyClassifier;
 use serde_json::{Value, json};
 
-use super::{Stage, data};
+use super::{Stage, Step, data};
 use crate::config::{Config, DataConfig, PairSource, Start};
 use crate::input;
 use crate::models::{self, Choice};
@@ -44,14 +45,14 @@ pub const ADAPTER: &str = "adapter";
 const CONVERSATIONS: &str = "conversations.jsonl";
 
 impl Run<'_> {
-    /// The folder of what a finished stage made.
-    pub fn folder(&self, stage: Stage) -> PathBuf {
-        self.dir.join(stage.name())
+    /// The folder of what a finished step made.
+    pub fn folder(&self, step: impl Into<Step>) -> PathBuf {
+        self.dir.join(step.into().to_string())
     }
 
-    /// The folder in which an unfinished stage works; it becomes [`folder`](Self::folder).
-    pub fn partial(&self, stage: Stage) -> PathBuf {
-        self.dir.join(format!("{stage}.partial"))
+    /// The folder in which an unfinished step works; it becomes [`folder`](Self::folder).
+    pub fn partial(&self, step: impl Into<Step>) -> PathBuf {
+        self.dir.join(format!("{}.partial", step.into()))
     }
 
     /// Checks what a later stage would stumble over: the base model and the constitution.
@@ -79,31 +80,61 @@ impl Run<'_> {
         }
     }
 
-    /// The settings that decide what `stage` makes.
-    pub fn settings(&self, stage: Stage) -> Result<Value> {
+    /// The adapter from which a round of DPO starts: that of `dpo.start`, later the round before.
+    fn dpo_start(&self, round: usize) -> Option<PathBuf> {
+        match round {
+            1 => self.adapter(self.config.dpo.start),
+            _ => Some(self.folder(Step::dpo(round - 1)).join(ADAPTER)),
+        }
+    }
+
+    /// The settings of a round of AI feedback. Each draws samples and principles of its own.
+    fn feedback_config(&self, round: usize) -> FeedbackConfig {
+        let config = self.config.feedback.clone();
+        match round {
+            1 => config,
+            _ => FeedbackConfig {
+                seed: Seed(config.seed).derive("round").index(round as u64).0,
+                ..config
+            },
+        }
+    }
+
+    /// The settings that decide what `step` makes.
+    pub fn settings(&self, step: Step) -> Result<Value> {
         let c = self.config;
-        let own = match stage {
+        let own = match step.stage {
             Stage::Data => json!([c.data, c.seed]),
             Stage::Classifier => json!(c.classifier),
             Stage::Sft => json!([c.sft, c.seed]),
             Stage::Critique => json!([c.critique, c.models.author, c.models.critic, c.server]),
             Stage::SlCai => json!([c.sl_cai, c.seed]),
-            Stage::Feedback => json!([c.feedback, c.models.policy, c.models.judge, c.server]),
-            Stage::Dpo => json!([c.dpo, c.sft.lora, c.seed]),
+            Stage::Feedback => {
+                let feedback = self.feedback_config(step.round);
+                json!([feedback, c.models.policy, c.models.judge, c.server])
+            }
+            Stage::Dpo => {
+                let mut dpo = json!(c.dpo);
+                // How many rounds there are does not decide what one of them makes.
+                if let Some(settings) = dpo.as_object_mut() {
+                    settings.retain(|key, _| key != "rounds");
+                }
+                json!([dpo, c.sft.lora, c.seed])
+            }
             Stage::Evaluate => json!(c.evaluation),
         };
         Ok(json!([own, c.device]))
     }
 
-    /// The files that `stage` reads.
-    pub fn inputs(&self, stage: Stage) -> Result<Vec<PathBuf>> {
+    /// The files that `step` reads.
+    pub fn inputs(&self, step: Step) -> Result<Vec<PathBuf>> {
         let data = |name: &str| self.folder(Stage::Data).join(name);
         let in_critique = |name: &str| self.folder(Stage::Critique).join(name);
         let mut paths = Vec::new();
-        if !matches!(stage, Stage::Data | Stage::Classifier) {
+        if !matches!(step.stage, Stage::Data | Stage::Classifier) {
             paths.extend(model_files(&self.base)?);
         }
-        match stage {
+        match step.stage {
             Stage::Data => paths.extend(data::inputs(&self.config.data)?),
             Stage::Classifier => paths.push(data("labelled.jsonl")),
             Stage::Sft => paths.push(data("helpful.jsonl")),
@@ -121,12 +152,16 @@ impl Run<'_> {
             Stage::Feedback => {
                 paths.extend([data("red_team.jsonl"), data("harmless.jsonl")]);
                 paths.extend(Constitution::files(&self.config.constitution)?);
-                paths.extend(self.chat_files(&self.config.models.policy)?);
+                match step.round {
+                    1 => paths.extend(self.chat_files(&self.config.models.policy)?),
+                    round => paths.extend(files_of(self.dpo_start(round))),
+                }
                 paths.extend(self.chat_files(&self.config.models.judge)?);
             }
             Stage::Dpo => {
-                paths.extend(self.config.dpo.pairs.iter().map(|&source| self.pair_file(source)));
-                paths.extend(self.adapter_files(self.config.dpo.start));
+                let file = |&source: &PairSource| self.pair_file(source, step.round);
+                paths.extend(self.config.dpo.pairs.iter().map(file));
+                paths.extend(files_of(self.dpo_start(step.round)));
             }
             Stage::Evaluate => {
                 paths.extend([
@@ -143,7 +178,7 @@ impl Run<'_> {
     }
 
     fn adapter_files(&self, start: Start) -> Vec<PathBuf> {
-        self.adapter(start).iter().flat_map(|dir| adapter_files(dir)).collect()
+        files_of(self.adapter(start))
     }
 
     /// The files of a model of critique or feedback; a server has none.
@@ -162,7 +197,7 @@ impl Run<'_> {
     /// A model of critique or feedback.
     fn chat(&self, name: &str) -> Result<Box<dyn ChatModel>> {
         match Choice::parse(name)? {
-            Choice::Stage(start) => Ok(Box::new(self.load(start)?)),
+            Choice::Stage(start) => Ok(Box::new(self.load(self.adapter(start))?)),
             Choice::Local(model, adapter) => {
                 models::local(&model, adapter.as_deref(), &self.device)
             }
@@ -175,41 +210,45 @@ impl Run<'_> {
         names.map(|name| self.folder(Stage::Classifier).join(name)).to_vec()
     }
 
-    fn pair_file(&self, source: PairSource) -> PathBuf {
+    /// The pairs of a round of DPO: only those of AI feedback are new in each.
+    fn pair_file(&self, source: PairSource, round: usize) -> PathBuf {
         match source {
-            PairSource::Feedback => self.folder(Stage::Feedback).join(FEEDBACK_PAIRS),
+            PairSource::Feedback => {
+                self.folder(Step { stage: Stage::Feedback, round }).join(FEEDBACK_PAIRS)
+            }
             PairSource::Revision => self.folder(Stage::Critique).join(REVISION_PAIRS),
             PairSource::Human => self.folder(Stage::Data).join("pairs.jsonl"),
         }
     }
 
-    /// The models that are compared: the base and one for each stage that trains.
+    /// The models that are compared: the base and one for each step that trains.
     pub fn models(&self) -> Vec<ModelSpec> {
-        let trained = [Stage::Sft, Stage::SlCai, Stage::Dpo];
+        let trained = |step: &Step| matches!(step.stage, Stage::Sft | Stage::SlCai | Stage::Dpo);
         let spec =
             |name: &str, adapter| ModelSpec { name: name.into(), dir: self.base.clone(), adapter };
-        let adapted = trained.into_iter().filter(|&stage| !self.skips(stage));
-        let adapted =
-            adapted.map(|s| spec(&s.name().replace('_', "-"), Some(self.folder(s).join(ADAPTER))));
+        let steps = Step::all(self.config.dpo.rounds).into_iter().filter(trained);
+        let adapted = steps.filter(|step| !self.skips(step.stage)).map(|step| {
+            let name = step.to_string().replace('_', "-");
+            spec(&name, Some(self.folder(step).join(ADAPTER)))
+        });
         std::iter::once(spec("base", None)).chain(adapted).collect()
     }
 
-    fn load(&self, start: Start) -> Result<LanguageModel> {
-        let adapter = self.adapter(start);
+    fn load(&self, adapter: Option<PathBuf>) -> Result<LanguageModel> {
         Ok(LanguageModel::load(&self.base, adapter.as_deref(), &self.device)?)
     }
 
-    /// A model with an adapter to train: `start`'s, or a fresh one.
+    /// A model with an adapter to train: `adapter`, or a fresh one.
     fn trainable(
         &self,
-        start: Start,
+        adapter: Option<PathBuf>,
         fresh: &cai_model::lora::LoraConfig,
     ) -> Result<LanguageModel> {
-        let model = self.load(start)?;
-        let seed = cai_data::seed::Seed(self.config.seed).derive("adapter");
-        Ok(match start {
-            Start::Base => model.add_adapter(fresh, seed)?,
-            Start::Sft | Start::SlCai => model.train_adapter()?,
+        let goes_on = adapter.is_some();
+        let model = self.load(adapter)?;
+        Ok(match goes_on {
+            true => model.train_adapter()?,
+            false => model.add_adapter(fresh, Seed(self.config.seed).derive("adapter"))?,
         })
     }
 
@@ -238,25 +277,29 @@ fn model_files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+fn files_of(adapter: Option<PathBuf>) -> Vec<PathBuf> {
+    adapter.iter().flat_map(|dir| adapter_files(dir)).collect()
+}
+
 fn adapter_files(dir: &Path) -> [PathBuf; 2] {
     use cai_model::lora::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
     [dir.join(ADAPTER_CONFIG), dir.join(ADAPTER_WEIGHTS)]
 }
 
-/// Does the work of `stage` and says in a line what came of it.
+/// Does the work of `step` and says in a line what came of it.
 ///
 /// # Errors
 ///
 /// Those of the stage.
-pub fn run(run: &Run, stage: Stage) -> Result<String> {
-    match stage {
-        Stage::Data => data::run(run.config, &run.partial(stage)),
+pub fn run(run: &Run, step: Step) -> Result<String> {
+    match step.stage {
+        Stage::Data => data::run(run.config, &run.partial(step)),
         Stage::Classifier => classifier(run),
         Stage::Sft => sft(run),
         Stage::Critique => critique(run),
         Stage::SlCai => sl_cai(run),
-        Stage::Feedback => feedback(run),
-        Stage::Dpo => dpo(run),
+        Stage::Feedback => feedback(run, step),
+        Stage::Dpo => dpo(run, step),
         Stage::Evaluate => evaluate(run),
     }
 }
@@ -302,10 +345,10 @@ fn fine_tune(
     conversations: &[Conversation],
     config: &helpful_sft::SftConfig,
 ) -> Result<String> {
-    let model = run.trainable(start, &config.lora)?;
+    let model = run.trainable(run.adapter(start), &config.lora)?;
     let dir = run.partial(stage);
     let (_, report) = helpful_sft::run(model, conversations, config, &dir, stage.name())?;
-    loss_chart(stage, &report.log_history, &dir, None)?;
+    loss_chart(stage.into(), &report.log_history, &dir, None)?;
     let left_out: usize = report.left_out.values().sum();
     Ok(format!(
         "{} of {} records ({left_out} left out), {} trainable ({:.2} %), held-out loss {} to {}",
@@ -352,36 +395,40 @@ pub fn critique_of(
     Ok(critique_revision::run(models, constitution, classifier, prompts, settings, dir)?)
 }
 
-fn feedback(run: &Run) -> Result<String> {
+/// Of the policy's samples: that of `models.policy`, later the policy of the round before.
+fn feedback(run: &Run, step: Step) -> Result<String> {
     let judge = run.chat(&run.config.models.judge)?;
-    let policy = run.chat(&run.config.models.policy)?;
+    let policy: Box<dyn ChatModel> = match step.round {
+        1 => run.chat(&run.config.models.policy)?,
+        round => Box::new(run.load(run.dpo_start(round))?),
+    };
     let mut prompts: Vec<CritiquePrompt> = Vec::new();
     for name in ["red_team.jsonl", "harmless.jsonl"] {
         prompts.extend(jsonl::read::<CritiquePrompt>(&run.folder(Stage::Data).join(name))?);
     }
-    let dir = run.partial(Stage::Feedback);
+    let dir = run.partial(step);
     critique_revision::run_feedback(
         &*policy,
         &*judge,
         &run.constitution()?,
         &prompts,
-        &run.config.feedback,
+        &run.feedback_config(step.round),
         &dir,
     )?;
     let pairs: Vec<PreferencePair> = jsonl::read(&dir.join(FEEDBACK_PAIRS))?;
     Ok(format!("{} prompts, {} pairs", prompts.len(), pairs.len()))
 }
 
-fn dpo(run: &Run) -> Result<String> {
+fn dpo(run: &Run, step: Step) -> Result<String> {
     let config = &run.config.dpo;
     let mut pairs: Vec<PreferencePair> = Vec::new();
     for &source in &config.pairs {
-        pairs.extend(jsonl::read::<PreferencePair>(&run.pair_file(source))?);
+        pairs.extend(jsonl::read::<PreferencePair>(&run.pair_file(source, step.round))?);
     }
-    let model = run.trainable(config.start, &run.config.sft.lora)?;
-    let dir = run.partial(Stage::Dpo);
-    let (_, report) = dpo_trainer::run(model, &pairs, &config.dpo, &dir, Stage::Dpo.name())?;
-    loss_chart(Stage::Dpo, &report.log_history, &dir, Some((std::f64::consts::LN_2, "ln 2")))?;
+    let model = run.trainable(run.dpo_start(step.round), &run.config.sft.lora)?;
+    let dir = run.partial(step);
+    let (_, report) = dpo_trainer::run(model, &pairs, &config.dpo, &dir, &step.to_string())?;
+    loss_chart(step, &report.log_history, &dir, Some((std::f64::consts::LN_2, "ln 2")))?;
     let by_source: Vec<String> = report
         .eval_by_source
         .iter()
@@ -444,7 +491,7 @@ pub fn evaluation_of(run: &Run, models: &[ModelSpec], dir: &Path) -> Result<Eval
 
 /// Training and held-out loss as `loss.svg`.
 fn loss_chart(
-    stage: Stage,
+    step: Step,
     history: &[LogEntry],
     dir: &Path,
     reference: Option<(f64, &str)>,
@@ -454,7 +501,7 @@ fn loss_chart(
         (name.to_string(), history.iter().filter_map(value).collect::<Vec<_>>())
     };
     let series = [curve("training", "loss"), curve("held out", "eval_loss")];
-    let title = format!("{stage}: loss");
+    let title = format!("{step}: loss");
     evaluator::figures::line_chart(
         &title,
         &series,

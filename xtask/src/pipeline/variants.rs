@@ -1,7 +1,7 @@
 //! Parts of a finished run done differently, for comparison: with other settings of critique, or
 //! with other models side by side.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cai_data::{constitution::Constitution, jsonl};
@@ -50,17 +50,17 @@ impl<'a> Finished<'a> {
         stages::critique_of(&self.run, settings, constitution, &all, out)
     }
 
-    /// The run's models beside others over the same base, on the run's evaluation prompts.
+    /// The run's models beside other adapters over the same base, on the run's evaluation prompts.
     ///
     /// # Errors
     ///
     /// Those of the evaluation.
-    pub fn compare(&self, others: &[(String, &Path)], out: &Path) -> Result<Results> {
+    pub fn compare(&self, others: &[(String, PathBuf)], out: &Path) -> Result<Results> {
         let mut models = self.run.models();
-        models.extend(others.iter().map(|(name, run)| ModelSpec {
+        models.extend(others.iter().map(|(name, adapter)| ModelSpec {
             name: name.clone(),
             dir: self.run.base.clone(),
-            adapter: Some(run.join(Stage::Dpo.name()).join(stages::ADAPTER)),
+            adapter: Some(adapter.clone()),
         }));
         std::fs::create_dir_all(out)?;
         Ok(stages::evaluation_of(&self.run, &models, out)?.results)

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use self::results::{Revised, SeedResults};
 use crate::{
     config::Config,
-    pipeline::{self, Finished, Options, Stage},
+    pipeline::{self, Finished, Options, Stage, Step},
 };
 
 /// What a study compares.
@@ -88,9 +88,7 @@ fn one_seed(study: &StudyConfig, seed: u64, dir: &Path) -> Result<SeedResults> {
     println!("\nseed {seed}");
     let name = format!("seed-{seed}");
     let config = study.run(seed, &name, &[])?;
-    let to = Some(Stage::Dpo);
-    let options = Options { runs: dir.to_path_buf(), to, ..Options::default() };
-    let base = pipeline::run(&config, &options)?;
+    let base = trained(&config, dir)?;
     let finished = Finished::open(&config, &base)?;
     let revised = revisions(study, &config, &finished, &dir.join(format!("{name}.revisions")))?;
 
@@ -101,12 +99,18 @@ fn one_seed(study: &StudyConfig, seed: u64, dir: &Path) -> Result<SeedResults> {
         let config = study.run(seed, &folder, sets)?;
         share(&base, &dir.join(&folder))?;
         println!("\nseed {seed}, {variant}");
-        variants.push((format!("dpo-{variant}"), pipeline::run(&config, &options)?));
+        let last = Step::dpo(config.dpo.rounds).to_string();
+        let adapter = trained(&config, dir)?.join(last).join(pipeline::ADAPTER);
+        variants.push((format!("dpo-{variant}"), adapter));
     }
-    let others: Vec<(String, &Path)> =
-        variants.iter().map(|(name, run)| (name.clone(), run.as_path())).collect();
-    let compared = finished.compare(&others, &dir.join(format!("{name}.models")))?;
+    let compared = finished.compare(&variants, &dir.join(format!("{name}.models")))?;
     Ok(SeedResults::new(seed, revised, &compared))
+}
+
+/// Runs the stages of `config` but the evaluation; returns the run's folder.
+fn trained(config: &Config, runs: &Path) -> Result<PathBuf> {
+    let to = Some(Step::dpo(config.dpo.rounds));
+    pipeline::run(config, &Options { runs: runs.to_path_buf(), to, ..Options::default() })
 }
 
 /// The comparisons of revisions: every round is run, none ends early.

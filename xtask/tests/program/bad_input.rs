@@ -297,6 +297,66 @@ fn a_place_that_cannot_be_written_to() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "not a folder");
 }
 
+/// Runs a script that may mount disks, for itself alone and without rights, and returns what it
+/// printed; nothing where the machine does not let it. It must end well, with `$XTASK` and
+/// `$CONFIG` as what it runs.
+#[cfg(target_os = "linux")]
+fn on_own_disk(script: &str, paths: &[(&str, &PathBuf)]) -> Option<String> {
+    let run = |script: &str| {
+        Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+            .current_dir(root())
+            .envs(paths.iter().copied())
+            .envs([("XTASK", env!("CARGO_BIN_EXE_xtask")), ("CONFIG", MICRO)])
+            .output()
+    };
+    if !run("mount -t tmpfs tmpfs \"$DISK\"").is_ok_and(|output| output.status.success()) {
+        eprintln!("not tested: this machine lets no process have a disk of its own");
+        return None;
+    }
+    let output = run(script).unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
+    Some(stdout.into_owned())
+}
+
+/// Root may write to any folder, but not to a disk that is mounted read-only. What is there is kept,
+/// and the run goes on when it may be written to again.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_read_only_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, data, log) =
+        (dir.path().join("disk"), dir.path().join("data.jsonl"), dir.path().join("log"));
+    fs::create_dir(&disk).unwrap();
+    fs::write(&data, CONVERSATIONS).unwrap();
+    let script = r#"
+        sft() { "$XTASK" sft --config "$CONFIG" --data "$DATA" --set sft.held_out=0 --out "$1"; }
+        mount -t tmpfs -o size=64m tmpfs "$DISK" || exit 99
+        sft "$DISK/run" || exit 98
+        weights=$(sha256sum "$DISK/run/adapter/adapter_model.safetensors")
+        mount -o remount,ro "$DISK" || exit 97
+        sft "$DISK/new" >"$LOG" 2>&1
+        [ $? = 1 ] || exit 96
+        sft "$DISK/run" >>"$LOG" 2>&1
+        [ $? = 1 ] || exit 95
+        mount -o remount,rw "$DISK" || exit 94
+        sft "$DISK/run" || exit 93
+        [ "$weights" = "$(sha256sum "$DISK/run/adapter/adapter_model.safetensors")" ] || exit 92
+    "#;
+    let paths = [("DISK", &disk), ("DATA", &data), ("LOG", &log)];
+    if on_own_disk(script, &paths).is_none() {
+        return;
+    }
+    let message = fs::read_to_string(&log).unwrap();
+    let errors: Vec<&str> = message.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 2, "{message}");
+    assert!(errors[0].contains("cannot create") && errors[0].contains("disk/new"), "{message}");
+    assert!(errors[1].contains("disk/run/"), "{message}");
+    assert!(errors.iter().all(|error| error.contains("Read-only file system")), "{message}");
+}
+
 /// A disk of 2 MiB holds the first stages of a run. With room, the run goes on from there.
 #[cfg(target_os = "linux")]
 #[test]
@@ -316,22 +376,10 @@ fn a_full_disk() {
         mount -o remount,size=64m "$DISK" || exit 95
         "$XTASK" pipeline --config "$CONFIG" --runs "$DISK" --to sft || exit 94
     "#;
-    let run = |script: &str| {
-        Command::new("unshare")
-            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
-            .current_dir(root())
-            .envs([("DISK", &disk), ("KEPT", &kept), ("LOG", &log)])
-            .envs([("XTASK", env!("CARGO_BIN_EXE_xtask")), ("CONFIG", MICRO)])
-            .output()
-    };
-    if !run("mount -t tmpfs tmpfs \"$DISK\"").is_ok_and(|output| output.status.success()) {
-        eprintln!("not tested: this machine lets no process have a disk of its own");
+    let Some(stdout) = on_own_disk(script, &[("DISK", &disk), ("KEPT", &kept), ("LOG", &log)])
+    else {
         return;
-    }
-    let output = run(script).unwrap();
-    let (stdout, stderr) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
+    };
     let message = fs::read_to_string(&log).unwrap();
     assert!(message.contains("No space left on device"), "{message}");
     assert!(message.contains("free some on this disk, then run again"), "{message}");

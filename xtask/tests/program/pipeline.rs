@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{assert_same, done, files, outputs, pipeline, refused};
+use crate::common::{Files, assert_same, done, files, outputs, pipeline, refused};
 
 const STAGES: [&str; 8] =
     ["data", "classifier", "sft", "critique", "sl_cai", "feedback", "dpo", "evaluate"];
@@ -76,6 +76,63 @@ fn all_stages_run_and_then_only_what_has_changed() {
     let message = refused(&mut pipeline(runs.path(), from));
     assert!(message.contains("stage sft is not up to date"), "{message}");
     assert_same(&made, &outputs(&dir));
+}
+
+/// Each later round compares samples of the policy before it, starts from that policy and has it as
+/// its reference. What there is of a run stays up to date when rounds are added.
+#[test]
+fn rounds_are_added_to_a_finished_run() {
+    let runs = tempfile::tempdir().unwrap();
+    let dir = runs.path().join("micro");
+    done(&mut pipeline(runs.path(), ["--to", "dpo"]));
+    let first = outputs(&dir);
+
+    let three = ["--set", "dpo.rounds=3"];
+    let plan = done(pipeline(runs.path(), ["--dry-run"]).args(three));
+    let later = ["feedback-2", "dpo-2", "feedback-3", "dpo-3"];
+    let would_run: Vec<&str> = plan.lines().filter(|l| l.contains("would run")).collect();
+    let names: Vec<&str> = would_run.iter().filter_map(|l| l.split_whitespace().next()).collect();
+    assert_eq!(names, [&later[..], &["evaluate"]].concat());
+
+    let stdout = done(pipeline(runs.path(), []).args(three));
+    for name in ["dpo", "dpo-2", "dpo-3"] {
+        assert!(stdout.lines().any(|l| l.starts_with(&format!("{name} "))), "{name}\n{stdout}");
+    }
+    let made = outputs(&dir);
+    // The settings, which name the number of rounds, are written anew.
+    let kept = |path: &Path| first.contains_key(path) && !path.ends_with("run.yaml");
+    let of = |files: &Files| -> Files {
+        files.clone().into_iter().filter(|(path, _)| kept(path)).collect()
+    };
+    assert_same(&of(&first), &of(&made));
+    let json =
+        |path: &str| serde_json::from_slice::<serde_json::Value>(&made[Path::new(path)]).unwrap();
+    let policies = ["feedback", "feedback-2", "feedback-3"].map(|stage| {
+        let records =
+            String::from_utf8_lossy(&made[&Path::new(stage).join("feedback.jsonl")]).into_owned();
+        let record: serde_json::Value =
+            serde_json::from_str(records.lines().next().unwrap()).unwrap();
+        record["policy"].as_str().unwrap().to_string()
+    });
+    assert!(policies[0] != policies[1] && policies[1] != policies[2]);
+    // The policy of a round is the reference of the next: they begin as equals.
+    for round in ["dpo-2", "dpo-3"] {
+        let loss = json(&format!("{round}/report.json"))["first_loss"].as_f64().unwrap();
+        assert!((loss - std::f64::consts::LN_2).abs() < 1e-6, "{round}: {loss}");
+    }
+    let models = json("evaluate/results.json")["models"].to_string();
+    assert!(models.contains("dpo-2") && models.contains("dpo-3"));
+
+    let again = done(pipeline(runs.path(), []).args(three));
+    assert!(!again.contains("done in"), "{again}");
+    let stdout = done(pipeline(runs.path(), ["--force", "dpo-3", "--from", "dpo-3"]).args(three));
+    assert_eq!(stdout.matches("done in").count(), 1, "{stdout}");
+    assert_same(&made, &outputs(&dir));
+    let message = refused(&mut pipeline(runs.path(), ["--to", "dpo-2"]));
+    assert!(message.contains("no dpo-2; set dpo.rounds to 2"), "{message}");
+    let pairs = ["--set", "dpo.rounds=2", "--set", "dpo.pairs=[human]"];
+    let message = refused(pipeline(runs.path(), []).args(pairs));
+    assert!(message.contains("dpo.rounds is 2") && message.contains("feedback"), "{message}");
 }
 
 #[test]

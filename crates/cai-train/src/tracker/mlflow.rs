@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{RunStatus, Tracker};
+use super::{RunStatus, Tracker, origin::Origin};
 use crate::{Error, LogEntry, Result, RunDir, TrainArgs};
 
 /// The experiment unless the settings name one.
@@ -76,7 +76,13 @@ impl Mlflow {
     /// # Errors
     ///
     /// [`Error::Io`] for files of the folder; never for the server.
-    pub fn open(uri: &str, run: &RunDir, args: &TrainArgs, history: &[LogEntry]) -> Result<Self> {
+    pub(super) fn open(
+        uri: &str,
+        run: &RunDir,
+        origin: Origin,
+        args: &TrainArgs,
+        history: &[LogEntry],
+    ) -> Result<Self> {
         let state_path = run.dir.join("mlflow.json");
         let mut state = read_state(&state_path)?;
         let uri = uri.trim_end_matches('/').to_owned();
@@ -86,12 +92,8 @@ impl Mlflow {
         }
         let config = ureq::Agent::config_builder();
         let config = config.timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
-        let settings = match &run.config {
-            Value::Null => serde_json::to_value(args).unwrap_or_default(),
-            config => config.clone(),
-        };
         let mut params = Vec::new();
-        flatten("", &settings, &mut params);
+        flatten("", &origin.config, &mut params);
         let folder = run.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut mlflow = Self {
             agent: config.into(),
@@ -99,7 +101,7 @@ impl Mlflow {
             experiment: args.tracking.experiment.clone().unwrap_or(EXPERIMENT.into()),
             name: if folder == run.label { folder } else { format!("{folder}-{}", run.label) },
             params,
-            tags: tags(run),
+            tags: tags(run, origin),
             spool_path: run.dir.join("mlflow-spool.jsonl"),
             state_path,
             skip: state.entries.saturating_sub(history.len()),
@@ -281,24 +283,17 @@ fn flatten(prefix: &str, value: &Value, params: &mut Vec<(String, String)>) {
 }
 
 /// What the run is made with and of.
-fn tags(run: &RunDir) -> Vec<(String, String)> {
+fn tags(run: &RunDir, origin: Origin) -> Vec<(String, String)> {
     let mut tags = vec![
-        ("mlflow.source.name".to_owned(), run.label.clone()),
-        ("cai.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("cai.fingerprint".to_owned(), run.fingerprint.clone()),
+        ("mlflow.source.name".to_owned(), origin.label),
+        ("cai.version".to_owned(), origin.version.to_owned()),
+        ("cai.fingerprint".to_owned(), origin.fingerprint),
         ("cai.folder".to_owned(), run.dir.display().to_string()),
     ];
-    if let Some(revision) = git_revision() {
+    if let Some(revision) = origin.revision {
         tags.push(("mlflow.source.git.commit".to_owned(), revision));
     }
     tags
-}
-
-/// The commit of the working folder, if it is one of git's.
-fn git_revision() -> Option<String> {
-    let output = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
-    let revision = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| revision.trim().to_owned())
 }
 
 fn pairs(values: &[(String, String)]) -> Vec<Value> {

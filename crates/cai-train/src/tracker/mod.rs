@@ -2,14 +2,17 @@
 
 mod jsonl;
 mod mlflow;
+mod origin;
 mod tensorboard;
 
 use serde::{Deserialize, Serialize};
 
 pub use jsonl::Jsonl;
 pub use mlflow::Mlflow;
+pub use origin::git_revision;
 pub use tensorboard::TensorBoard;
 
+use self::origin::Origin;
 use crate::{LogEntry, Result, RunDir, TrainArgs};
 
 /// How a session ended, in MLflow's words.
@@ -37,8 +40,8 @@ pub trait Tracker {
     fn finish(&mut self, _status: RunStatus) {}
 }
 
-/// The trackers of a run: `metrics.jsonl` and `tensorboard/` in its folder, and what the settings
-/// ask for.
+/// The trackers of a run: `run.json`, `metrics.jsonl` and `tensorboard/` in its folder, and what the
+/// settings ask for.
 pub struct Trackers(Vec<Box<dyn Tracker>>);
 
 impl Trackers {
@@ -48,12 +51,14 @@ impl Trackers {
     ///
     /// [`Error::Io`](crate::Error::Io) or [`Error::Data`](crate::Error::Data) that names the file.
     pub fn open(run: &RunDir, args: &TrainArgs, history: &[LogEntry]) -> Result<Self> {
+        let origin = Origin::of(run, args);
+        origin.write(run)?;
         let next_step = history.last().map_or(0, |entry| entry.step + 1);
         let jsonl = Jsonl::open(&run.dir.join("metrics.jsonl"), history)?;
         let tensorboard = TensorBoard::create(&run.dir.join("tensorboard"), next_step)?;
         let mut trackers: Vec<Box<dyn Tracker>> = vec![Box::new(jsonl), Box::new(tensorboard)];
         if let Some(uri) = &args.tracking.mlflow {
-            trackers.push(Box::new(Mlflow::open(uri, run, args, history)?));
+            trackers.push(Box::new(Mlflow::open(uri, run, origin, args, history)?));
         }
         Ok(Self(trackers))
     }
