@@ -126,6 +126,7 @@ mod tests {
     fn pages_name_the_words_and_escape_them() {
         let prediction = Prediction {
             label: "toxic_content".into(),
+            labels: vec!["toxic_content".into()],
             probabilities: [("safe".into(), 0.2), ("toxic_content".into(), 0.8)].into(),
             harm: 0.8,
             truncated: false,

@@ -9,7 +9,7 @@ use cai_data::{atomic, jsonl, record::LabelledText};
 use cai_model::device;
 use clap::{Args, Subcommand};
 use safety_classifier::{
-    ClassifierConfig, SafetyClassifier,
+    ClassifierConfig, SafetyClassifier, Task,
     assess::{AssessConfig, assess},
     data::{Dataset, read},
     explain::explain,
@@ -160,6 +160,9 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
             let held_out = dataset.held_out_records(&run.classifier.labels);
             let report = train::train_on(&run.classifier, dataset, &device, &output_dir)?;
             println!("{}", report.markdown());
+            if run.classifier.task == Task::MultiLabel {
+                return Ok(());
+            }
             let classifier = SafetyClassifier::load(&output_dir, &device)?;
             let assessment = assess(&classifier, &held_out, None, &assess_config(&run.classifier))?;
             assessment.save(&output_dir, Some(&report.data))?;
@@ -174,6 +177,9 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
             if let Some(dir) = output_dir {
                 super::create_dir(&dir)?;
                 let baseline = baseline.map(|path| labels_of(&path)).transpose()?;
+                if classifier.task() == Task::MultiLabel {
+                    bail!("report.html compares labels that exclude each other; leave out --output-dir");
+                }
                 let config = AssessConfig::default();
                 assess(&classifier, &records, baseline.as_deref(), &config)?.save(&dir, None)?;
                 println!("{}", dir.join("report.html").display());
