@@ -91,12 +91,7 @@ pub struct Checkpoint {
 
 impl FolderConfig {
     /// The contents of `config.json` for these labels and models.
-    pub fn new(
-        labels: Vec<String>,
-        safe_label: String,
-        task: Task,
-        models: &Ensemble,
-    ) -> Self {
+    pub fn new(labels: Vec<String>, safe_label: String, task: Task, models: &Ensemble) -> Self {
         Self {
             model_type: MODEL_TYPE.into(),
             labels,
@@ -205,11 +200,8 @@ impl Checkpoint {
             return Err(wrong(&dir.join(CONFIG), problem));
         }
         let (n_labels, n_outputs) = (config.labels.len(), config.outputs.len());
-        let mut models = Ensemble {
-            fold: config.fold,
-            outputs: config.outputs.clone(),
-            ..Ensemble::default()
-        };
+        let mut models =
+            Ensemble { fold: config.fold, outputs: config.outputs.clone(), ..Ensemble::default() };
         if config.has_ngrams() {
             let ngrams = Ngrams::load(&dir.join(NGRAMS))?;
             if config.linear {

@@ -134,7 +134,8 @@ impl Dataset {
     /// The held-out texts as records.
     pub fn held_out_records(&self, labels: &[String]) -> Vec<LabelledText> {
         let record = |sample: &Sample| {
-            let own: Vec<&str> = sample.classes.iter().map(|&class| labels[class].as_str()).collect();
+            let own: Vec<&str> =
+                sample.classes.iter().map(|&class| labels[class].as_str()).collect();
             let mut record = LabelledText::new(sample.text.clone(), own.join(SEPARATOR));
             record.group = sample.group.clone();
             record.extra.extend(sample.source.clone().map(|s| ("source".to_string(), s.into())));
@@ -316,13 +317,12 @@ pub(crate) fn classes_of(
     labels: &[String],
     place: impl Fn() -> String,
 ) -> Result<Vec<usize>> {
-    let class = |name: &str| {
-        labels.iter().position(|label| label == name.trim()).ok_or_else(|| Error::UnknownLabel {
-            place: place(),
-            label: name.into(),
-            known: labels.join(", "),
-        })
-    };
+    let class =
+        |name: &str| {
+            labels.iter().position(|label| label == name.trim()).ok_or_else(|| {
+                Error::UnknownLabel { place: place(), label: name.into(), known: labels.join(", ") }
+            })
+        };
     let mut classes = label.split(SEPARATOR).map(class).collect::<Result<Vec<usize>>>()?;
     classes.sort_unstable();
     classes.dedup();

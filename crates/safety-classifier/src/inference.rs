@@ -84,7 +84,10 @@ impl CpuEncoder {
 
     /// Scores of each text (at least one token, at most `max_length`) before softmax or sigmoid.
     pub fn logits(&self, texts: &[&[u32]]) -> Vec<Vec<f32>> {
-        texts.par_iter().map_init(Workspace::default, |space, text| self.text(text, space)).collect()
+        texts
+            .par_iter()
+            .map_init(Workspace::default, |space, text| self.text(text, space))
+            .collect()
     }
 
     fn text(&self, ids: &[u32], space: &mut Workspace) -> Vec<f32> {

@@ -1,7 +1,7 @@
-//! Stage 1: a small transformer that sorts text into safe and four kinds of harm.
+//! Stage 1: sorts text into safe and four kinds of harm.
 //!
-//! The classifier is trained from scratch on labelled texts ([`train`]), with a tokenizer of its
-//! own, and its probabilities are calibrated on held-out texts. A folder holds all of it;
+//! Small models over tokens and n-grams, or a head on Gemma ([`gemma`]), are trained on labelled texts
+//! ([`train`]), and their probabilities are calibrated on held-out texts. A folder holds all of it;
 //! [`SafetyClassifier::load`] reads one and [`SafetyClassifier::predict`] classifies texts.
 //! The labels are those of the config: a text with another label is an error, never a default.
 
@@ -50,5 +50,5 @@ pub use evaluate::evaluate;
 pub use metrics::Evaluation;
 pub use predict::{Prediction, SafetyClassifier};
 pub use report::Report;
-pub use warm_start::WarmStart;
 pub use train::{train, train_on};
+pub use warm_start::WarmStart;

@@ -129,7 +129,11 @@ impl<N: Network> Objective<N> for CrossEntropy<'_, N> {
         for (row, &item) in rows.chunks(outputs.len()).zip(items) {
             targets.extend(self.target(item));
             weights.extend(vec![-self.weights[item] as f32; outputs.len()]);
-            metrics.add("accuracy", self.right(&outputs.merge(row), &self.train.classes[item]), 1.0);
+            metrics.add(
+                "accuracy",
+                self.right(&outputs.merge(row), &self.train.classes[item]),
+                1.0,
+            );
         }
         let weights =
             Tensor::<2>::from_data(TensorData::new(weights, scores.dims()), &scores.device());
@@ -178,7 +182,8 @@ pub(crate) fn text_weights(classes: &[Vec<usize>], config: &ClassifierConfig) ->
     };
     let mut texts = vec![0usize; n_labels];
     classes.iter().flatten().for_each(|&class| texts[class] += 1);
-    let weight = |class: usize| (classes.len() as f64 / (n_labels * texts[class]) as f64).powf(power);
+    let weight =
+        |class: usize| (classes.len() as f64 / (n_labels * texts[class]) as f64).powf(power);
     classes.iter().map(|own| own.iter().map(|&class| weight(class)).fold(0.0, f64::max)).collect()
 }
 
@@ -214,7 +219,8 @@ mod tests {
     fn the_loss_is_that_of_the_scores() {
         let texts = [vec![(0, 1.0)], vec![(1, -2.0), (2, 1.0)], vec![(2, 3.0)]];
         let classes = [vec![0], vec![1], vec![0, 1]];
-        let bag = Bag::new(&BagShape { ngrams: 3, width: 4, n_outputs: 2 }, Seed(5), &Device::flex());
+        let bag =
+            Bag::new(&BagShape { ngrams: 3, width: 4, n_outputs: 2 }, Seed(5), &Device::flex());
         let all: Vec<&[(u32, f32)]> = texts.iter().map(Vec::as_slice).collect();
         for (task, number) in [(Task::SingleLabel, 2), (Task::MultiLabel, 3)] {
             let config = config(task, ClassWeights::None);

@@ -113,7 +113,9 @@ impl SafetyClassifier {
             probabilities: labels.iter().cloned().zip(row.iter().copied()).collect(),
             // The sum keeps small probabilities that 1 − P(safe) would round away.
             harm: match self.task() {
-                Task::SingleLabel => (0..row.len()).filter(|&i| i != self.safe).map(|i| row[i]).sum(),
+                Task::SingleLabel => {
+                    (0..row.len()).filter(|&i| i != self.safe).map(|i| row[i]).sum()
+                }
                 Task::MultiLabel => 1.0 - row[self.safe],
             },
             truncated,

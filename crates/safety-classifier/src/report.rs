@@ -8,7 +8,7 @@ use cai_data::atomic;
 use cai_train::{LogEntry, TrainReport};
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::Calibration;
+use crate::calibrate::{Calibration, Fit};
 use crate::data::Counts;
 use crate::error::Result;
 use crate::metrics::Evaluation;
@@ -28,8 +28,19 @@ pub struct Report {
     pub networks: Vec<NetworkTraining>,
     /// How the models are weighed and calibrated, fitted to the held-out texts.
     pub calibration: Calibration,
+    /// The same fitted on one half of the held-out texts and measured on the other, both ways.
+    pub crossed: Crossed,
     /// Measures on the held-out texts, with calibrated probabilities.
     pub held_out: Evaluation,
+}
+
+/// Measures on texts that calibration was not fitted to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Crossed {
+    /// Share of texts that are right.
+    pub accuracy: f64,
+    /// How well the probabilities fit.
+    pub fit: Fit,
 }
 
 /// A model of the classifier.
@@ -107,7 +118,14 @@ impl Report {
                 after.brier
             ),
         );
-        page.push('\n');
+        line(
+            &mut page,
+            format_args!(
+                "Fitted on one half of these texts and measured on the other, both ways: accuracy {:.4}, \
+                 calibration error {:.4}.\n",
+                self.crossed.accuracy, self.crossed.fit.ece
+            ),
+        );
         for Member { name, weight, accuracy } in &self.members {
             line(
                 &mut page,

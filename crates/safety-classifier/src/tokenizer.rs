@@ -147,10 +147,7 @@ mod tests {
         for text in ["", "日本語 🙂 \u{0}", "[PAD] [CLS]"] {
             let ids = tokenizer.encode(text).unwrap().ids;
             assert_eq!(ids[0], tokenizer.cls);
-            assert!(
-                ids[1..].iter().all(|&id| id != tokenizer.cls && id != PAD_ID),
-                "{text}"
-            );
+            assert!(ids[1..].iter().all(|&id| id != tokenizer.cls && id != PAD_ID), "{text}");
         }
         let plain = tokenizer.encode("bake bread").unwrap();
         assert_eq!(tokenizer.encode("  Bake\n\tBREAD ").unwrap(), plain);

@@ -9,7 +9,7 @@ use cai_data::seed::Seed;
 use cai_train::{RunDir, TrainArgs};
 use serde_json::{Value, json};
 
-use crate::calibrate::{Calibration, called, probabilities};
+use crate::calibrate::{Calibration, Fit, called, probabilities};
 use crate::checkpoint::{Checkpoint, FolderConfig};
 use crate::config::{Architecture, ClassifierConfig, Task};
 use crate::data::{Dataset, Sample};
@@ -22,7 +22,7 @@ use crate::network::{Network, Noise};
 use crate::ngrams::{Bag, BagShape, LinearModel, Ngrams};
 use crate::objective::{CrossEntropy, Labelled, Targets, text_weights};
 use crate::outputs::Outputs;
-use crate::report::{Member, NetworkTraining, Report};
+use crate::report::{Crossed, Member, NetworkTraining, Report};
 use crate::tokenizer::TextTokenizer;
 use crate::warm_start::{GuessTokens, Guesser, WarmStart};
 
@@ -89,7 +89,9 @@ pub fn train_on(
     let truth = &texts.held_out_classes;
     let offsets = prior_offsets(&texts.train_classes, config);
     let calibration = Calibration::fit(&scores, truth, config.task, config.calibration, &offsets);
-    let evaluation = evaluation(calibration.probabilities(&scores), &dataset.held_out, config, safe);
+    let crossed = crossed(&scores, truth, &offsets, config);
+    let evaluation =
+        evaluation(calibration.probabilities(&scores), &dataset.held_out, config, safe);
     let member = |((name, _), (rows, weight)): ((String, _), (&Vec<Vec<f32>>, &f64))| Member {
         name,
         weight: *weight,
@@ -104,6 +106,7 @@ pub fn train_on(
         members: members.collect(),
         networks,
         calibration: calibration.clone(),
+        crossed,
         held_out: evaluation,
     };
     let (labels, safe_label) = (config.labels.clone(), config.safe_label.clone());
@@ -115,10 +118,45 @@ pub fn train_on(
 
 /// Share of texts that a model alone gets right.
 fn accuracy(rows: &[Vec<f32>], truth: &[Vec<usize>], task: Task) -> f64 {
-    let right = |(row, classes): (&Vec<f32>, &Vec<usize>)| {
-        usize::from(called(&probabilities(row, 1.0, task), task) == *classes)
-    };
+    let rows: Vec<Vec<f64>> = rows.iter().map(|row| probabilities(row, 1.0, task)).collect();
+    share_right(&rows, truth, task)
+}
+
+fn share_right(rows: &[Vec<f64>], truth: &[Vec<usize>], task: Task) -> f64 {
+    let right =
+        |(row, classes): (&Vec<f64>, &Vec<usize>)| usize::from(called(row, task) == *classes);
     rows.iter().zip(truth).map(right).sum::<usize>() as f64 / truth.len().max(1) as f64
+}
+
+/// The measures with weights and map fitted on one half of the held-out texts and used on the other,
+/// both ways: what is fitted to the texts that it is measured on looks too good.
+fn crossed(
+    members: &[Vec<Vec<f32>>],
+    truth: &[Vec<usize>],
+    offsets: &[f64],
+    config: &ClassifierConfig,
+) -> Crossed {
+    let half = |odd: usize| -> (Vec<Vec<Vec<f32>>>, Vec<Vec<usize>>) {
+        fn of<T: Clone>(all: &[T], odd: usize) -> Vec<T> {
+            all.iter().skip(odd).step_by(2).cloned().collect()
+        }
+        (members.iter().map(|member| of(member, odd)).collect(), of(truth, odd))
+    };
+    let (mut rows, mut of_rows) = (Vec::new(), Vec::new());
+    for odd in [0, 1] {
+        let ((fit_members, fit_truth), (members, truth)) = (half(odd), half(1 - odd));
+        if fit_truth.is_empty() {
+            continue;
+        }
+        let (task, method) = (config.task, config.calibration);
+        let fitted = Calibration::fit(&fit_members, &fit_truth, task, method, offsets);
+        rows.extend(fitted.probabilities(&members));
+        of_rows.extend(truth);
+    }
+    Crossed {
+        accuracy: share_right(&rows, &of_rows, config.task),
+        fit: Fit::new(&rows, &of_rows, config.task),
+    }
 }
 
 /// The seed of everything in this crate.
@@ -194,14 +232,8 @@ fn train_ngram_models(
     let weights: Vec<f32> =
         text_weights(&texts.train_classes, config).iter().map(|&weight| weight as f32).collect();
     let targets: Vec<usize> = texts.train_targets.iter().map(|right| right[0]).collect();
-    models.linear = Some(LinearModel::fit(
-        &rows,
-        ngrams.len(),
-        &targets,
-        &weights,
-        n_outputs,
-        &config.linear,
-    ));
+    models.linear =
+        Some(LinearModel::fit(&rows, ngrams.len(), &targets, &weights, n_outputs, &config.linear));
     tracing::info!(ngrams = ngrams.len(), "linear path fitted");
 
     let held_out = ngrams.rows(&texts.held_out);
@@ -252,19 +284,8 @@ fn train_encoders(
         texts.iter().map(|text| Ok(tokenizer.encode(text)?.ids)).collect()
     };
     let (train, held_out) = (encode(&texts.train)?, encode(&texts.held_out)?);
-    let objective = CrossEntropy::<Encoder>::new(
-        Labelled {
-            texts: train.iter().map(Vec::as_slice).collect(),
-            classes: &texts.train_classes,
-        },
-        Labelled {
-            texts: held_out.iter().map(Vec::as_slice).collect(),
-            classes: &texts.held_out_classes,
-        },
-        texts.targets(),
-        noise(config.dropout, config.token_dropout),
-        config,
-    );
+    let noise = noise(config.dropout, config.token_dropout);
+    let objective = token_objective::<Encoder>(&train, &held_out, texts, noise, config);
     let decides = json!({
         "encoder": shape,
         "dropout": [config.dropout, config.token_dropout],
@@ -309,19 +330,8 @@ fn train_gemma(
         texts.iter().map(|text| Ok(new.encode(text)?.0)).collect()
     };
     let (train, held_out) = (encode(&texts.train)?, encode(&texts.held_out)?);
-    let objective = CrossEntropy::<GemmaHead>::new(
-        Labelled {
-            texts: train.iter().map(Vec::as_slice).collect(),
-            classes: &texts.train_classes,
-        },
-        Labelled {
-            texts: held_out.iter().map(Vec::as_slice).collect(),
-            classes: &texts.held_out_classes,
-        },
-        texts.targets(),
-        noise(config.gemma.dropout, 0.0),
-        config,
-    );
+    let noise = noise(config.gemma.dropout, 0.0);
+    let objective = token_objective::<GemmaHead>(&train, &held_out, texts, noise, config);
     let GemmaConfig { lora, max_length, dropout, train: args, .. } = &config.gemma;
     let base = &new.language.base_fingerprint;
     let members = Members {
@@ -357,6 +367,24 @@ fn warm_start(
     let guesser = Guesser::new(shape, seeds.derive("weights"), device);
     let (guesser, _) = cai_train::train(guesser, &objective, &args, &run.label("warm start"))?;
     Ok(guesser.encoder)
+}
+
+/// The objective of a network that reads token ids.
+fn token_objective<'a, N: Network<Text = [u32]>>(
+    train: &'a [Vec<u32>],
+    held_out: &'a [Vec<u32>],
+    texts: &'a Prepared,
+    noise: Noise,
+    config: &ClassifierConfig,
+) -> CrossEntropy<'a, N> {
+    let rows = |texts: &'a [Vec<u32>]| texts.iter().map(Vec::as_slice).collect();
+    CrossEntropy::new(
+        Labelled { texts: rows(train), classes: &texts.train_classes },
+        Labelled { texts: rows(held_out), classes: &texts.held_out_classes },
+        texts.targets(),
+        noise,
+        config,
+    )
 }
 
 /// What training disturbs; the loop gives the seed.
@@ -408,11 +436,7 @@ impl Members<'_> {
     }
 }
 
-fn encoder_shape(
-    config: &ClassifierConfig,
-    vocab_size: usize,
-    n_outputs: usize,
-) -> EncoderShape {
+fn encoder_shape(config: &ClassifierConfig, vocab_size: usize, n_outputs: usize) -> EncoderShape {
     EncoderShape {
         vocab_size,
         max_length: config.max_length,

@@ -14,7 +14,8 @@ use safety_classifier::explain::explain;
 use safety_classifier::gemma::GemmaConfig;
 use safety_classifier::ngrams::BagConfig;
 use safety_classifier::{
-    Architecture, ClassifierConfig, Pooling, Report, SafetyClassifier, Task, evaluate, stream, train,
+    Architecture, ClassifierConfig, Pooling, Report, SafetyClassifier, Task, evaluate, stream,
+    train,
 };
 
 const LABELS: [&str; 3] = ["safe", "hate_speech", "self_harm"];
@@ -158,7 +159,11 @@ fn hybrid(dir: &Path) -> SafetyClassifier {
         fold: true,
         encoders: 2,
         bags: 1,
-        bag: BagConfig { width: 8, train: TrainArgs { num_train_epochs: 2.0, ..BagConfig::default().train }, ..BagConfig::default() },
+        bag: BagConfig {
+            width: 8,
+            train: TrainArgs { num_train_epochs: 2.0, ..BagConfig::default().train },
+            ..BagConfig::default()
+        },
         pooling: Pooling::Attention,
         token_dropout: 0.1,
         label_smoothing: 0.05,
@@ -264,7 +269,10 @@ fn a_text_can_have_several_labels() {
         let mut records = records(number, seed);
         for i in (1..number).step_by(4) {
             let other = records[(i + 1) % number].clone();
-            if records[i].label != "safe" && other.label != "safe" && other.label != records[i].label {
+            if records[i].label != "safe"
+                && other.label != "safe"
+                && other.label != records[i].label
+            {
                 records[i].text = format!("{} {}", records[i].text, other.text);
                 records[i].label = format!("{}|{}", records[i].label, other.label);
             }
@@ -314,7 +322,8 @@ fn a_head_on_gemma_is_trained_kept_and_loaded() {
     let config = ClassifierConfig { architecture: Architecture::Gemma, gemma, ..config() };
     let report = train(&config, &records(240, 1), &Device::flex(), dir.path()).unwrap();
     assert!(report.held_out.accuracy > 0.9, "{}", report.markdown());
-    for file in ["head.safetensors", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"]
+    for file in
+        ["head.safetensors", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"]
     {
         assert!(dir.path().join(file).is_file(), "{file}");
     }

@@ -64,6 +64,9 @@ enum Action {
         /// Folder for report.html and assessment.json: fairness, robustness, curves and all.
         #[arg(long)]
         output_dir: Option<PathBuf>,
+        /// The precision at which the report sets each class's threshold.
+        #[arg(long, default_value_t = AssessConfig::default().precision, requires = "output_dir")]
+        precision: f64,
     },
     /// Show which words of a text decide its label.
     Explain {
@@ -168,7 +171,7 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
             assessment.save(&output_dir, Some(&report.data))?;
             println!("{}", output_dir.join("report.html").display());
         }
-        Action::Eval { model, data, baseline, output_dir } => {
+        Action::Eval { model, data, baseline, output_dir, precision } => {
             let classifier = SafetyClassifier::load(&model, &device::parse("cpu")?)?;
             let file = input::file(&data)?.path;
             let records = Source::new(data).read(&file, classifier.labels())?;
@@ -178,9 +181,11 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
                 super::create_dir(&dir)?;
                 let baseline = baseline.map(|path| labels_of(&path)).transpose()?;
                 if classifier.task() == Task::MultiLabel {
-                    bail!("report.html compares labels that exclude each other; leave out --output-dir");
+                    bail!(
+                        "report.html compares labels that exclude each other; leave out --output-dir"
+                    );
                 }
-                let config = AssessConfig::default();
+                let config = AssessConfig { precision, ..AssessConfig::default() };
                 assess(&classifier, &records, baseline.as_deref(), &config)?.save(&dir, None)?;
                 println!("{}", dir.join("report.html").display());
             }

@@ -438,7 +438,8 @@ mod tests {
         use CalibrationMethod::{Isotonic, Temperature, Vector};
         let (logits, classes) = overconfident();
         for method in [Temperature, Vector, Isotonic] {
-            let fitted = Calibration::fit(std::slice::from_ref(&logits), &classes, SINGLE, method, &[]);
+            let fitted =
+                Calibration::fit(std::slice::from_ref(&logits), &classes, SINGLE, method, &[]);
             assert!(fitted.after.nll < fitted.before.nll, "{fitted:?}");
             assert!((fitted.before.ece - 0.25).abs() < 1e-3, "{fitted:?}");
             assert!(fitted.after.ece < 0.02 && fitted.after.mce < 0.05, "{fitted:?}");
@@ -464,8 +465,13 @@ mod tests {
             .map(|(i, c)| score(if i % 10 == 0 { 0 } else { c[0] }))
             .collect();
         let guesses: Vec<Vec<f32>> = (0..300).map(|i| score(i * 7 / 5 % 3)).collect();
-        let fitted =
-            Calibration::fit(&[knows, guesses], &classes, SINGLE, CalibrationMethod::Temperature, &[]);
+        let fitted = Calibration::fit(
+            &[knows, guesses],
+            &classes,
+            SINGLE,
+            CalibrationMethod::Temperature,
+            &[],
+        );
         assert!(fitted.weights[0] > 3.0 * fitted.weights[1], "{fitted:?}");
         assert!(fitted.after.nll < fitted.before.nll);
     }
@@ -483,7 +489,13 @@ mod tests {
     #[test]
     fn without_errors_the_temperature_stays_in_bounds() {
         let logits = vec![vec![1.0, 0.0], vec![0.0, 1.0]];
-        let fitted = Calibration::fit(&[logits], &[vec![0], vec![1]], SINGLE, CalibrationMethod::Temperature, &[]);
+        let fitted = Calibration::fit(
+            &[logits],
+            &[vec![0], vec![1]],
+            SINGLE,
+            CalibrationMethod::Temperature,
+            &[],
+        );
         assert_eq!(fitted.map, Map::Temperature { temperature: TEMPERATURES[0] });
         assert!(fitted.after.nll < fitted.before.nll);
     }
@@ -505,12 +517,15 @@ mod tests {
             .map(|i| {
                 let first = (i % 2 == 0) != (i % 8 < 2);
                 let second = i % 4 < 2;
-                [(0, first), (1, second)].into_iter().filter(|(_, is)| *is).map(|(c, _)| c).collect()
+                [(0, first), (1, second)]
+                    .into_iter()
+                    .filter(|(_, is)| *is)
+                    .map(|(c, _)| c)
+                    .collect()
             })
             .collect();
         for method in [Temperature, Vector, Isotonic] {
-            let fitted =
-                Calibration::fit(&[logits.clone()], &truth, Task::MultiLabel, method, &[]);
+            let fitted = Calibration::fit(&[logits.clone()], &truth, Task::MultiLabel, method, &[]);
             assert!(fitted.after.nll < fitted.before.nll, "{fitted:?}");
             if method != Temperature {
                 assert!(fitted.after.ece < 0.02, "{fitted:?}");

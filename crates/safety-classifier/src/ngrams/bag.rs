@@ -123,8 +123,7 @@ impl Network for Bag {
             }
         }
         let ids = Tensor::from_data(TensorData::new(ids, [rows, width]), &device);
-        let values =
-            Tensor::<3>::from_data(TensorData::new(values, [rows, 1, width]), &device);
+        let values = Tensor::<3>::from_data(TensorData::new(values, [rows, 1, width]), &device);
         let vectors = embedding(self.embedding.val(), ids);
         let summed: Tensor<2> = values.matmul(vectors).squeeze_dim(1);
         let mut dropout = noise.and_then(|noise| noise.of_activations());
@@ -135,9 +134,9 @@ impl Network for Bag {
 
 /// Draws the factor of each n-gram: 0 for what training does not see, the others scaled up.
 fn keep(noise: Option<Noise>) -> impl FnMut() -> f32 {
-    let mut draws = noise.filter(|noise| noise.input_dropout > 0.0).map(|noise| {
-        (noise.input_dropout as f32, noise.seed.derive("n-gram dropout").rng())
-    });
+    let mut draws = noise
+        .filter(|noise| noise.input_dropout > 0.0)
+        .map(|noise| (noise.input_dropout as f32, noise.seed.derive("n-gram dropout").rng()));
     move || match &mut draws {
         Some((rate, rng)) => match rng.random::<f32>() < *rate {
             true => 0.0,

@@ -98,12 +98,7 @@ impl Ngrams {
         ngrams
     }
 
-    fn from_parts(
-        config: NgramConfig,
-        hashes: Vec<u64>,
-        idf: Vec<f32>,
-        ratios: Vec<f32>,
-    ) -> Self {
+    fn from_parts(config: NgramConfig, hashes: Vec<u64>, idf: Vec<f32>, ratios: Vec<f32>) -> Self {
         let columns = hashes.iter().enumerate().map(|(i, &hash)| (hash, i as u32)).collect();
         let separator = config.separator.as_deref().map(crate::text::fold);
         let separator = separator.filter(|separator| !separator.is_empty());
@@ -134,8 +129,8 @@ impl Ngrams {
             ("idf", TensorView::new(Dtype::F32, n.clone(), &idf).map_err(failed)?),
             ("ratios", TensorView::new(Dtype::F32, n, &ratios).map_err(failed)?),
         ];
-        let config = serde_json::to_string(&self.config)
-            .map_err(|error| wrong(path, error.to_string()))?;
+        let config =
+            serde_json::to_string(&self.config).map_err(|error| wrong(path, error.to_string()))?;
         let header = Some([(SETTINGS.to_string(), config)].into());
         let file = safetensors::serialize(tensors, header).map_err(failed)?;
         Ok(atomic::write(path, &file)?)
@@ -227,16 +222,18 @@ fn parse(file: &[u8]) -> std::result::Result<Ngrams, String> {
     let hashes: Vec<u64> = hashes.iter().map(|hash| u64::from_le_bytes(*hash)).collect();
     let (idf, ratios) = (numbers(&tensors, "idf")?, numbers(&tensors, "ratios")?);
     if [idf.len(), ratios.len()] != [hashes.len(); 2] {
-        return Err(format!("{} n-grams, {} idf, {} ratios", hashes.len(), idf.len(), ratios.len()));
+        return Err(format!(
+            "{} n-grams, {} idf, {} ratios",
+            hashes.len(),
+            idf.len(),
+            ratios.len()
+        ));
     }
     Ok(Ngrams::from_parts(config, hashes, idf, ratios))
 }
 
 /// The finite f32 numbers of a tensor.
-pub(super) fn numbers(
-    tensors: &SafeTensors,
-    name: &str,
-) -> std::result::Result<Vec<f32>, String> {
+pub(super) fn numbers(tensors: &SafeTensors, name: &str) -> std::result::Result<Vec<f32>, String> {
     let view = tensors.tensor(name).map_err(|error| error.to_string())?;
     let (values, _) = view.data().as_chunks::<4>();
     let values: Vec<f32> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
