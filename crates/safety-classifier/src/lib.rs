@@ -23,6 +23,7 @@ pub mod gemma;
 mod html;
 pub mod identity;
 pub mod inference;
+mod members;
 pub mod metrics;
 pub mod model;
 pub mod near;
