@@ -42,7 +42,7 @@ impl Outputs {
         let keys = sources.iter().flat_map(|(label, own)| own.iter().map(move |s| (*label, s)));
         let keys: Vec<(usize, &Option<String>)> = keys.collect();
         let mut turns = vec![0; keys.len()];
-        let mut target = |sample: &Sample| {
+        let target = |sample: &Sample| {
             let label = sample.classes[0];
             let first = keys.iter().position(|(other, _)| *other == label).unwrap_or_default();
             let own = &keys[first..];
