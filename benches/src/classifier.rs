@@ -7,6 +7,7 @@ use safety_classifier::{
     checkpoint::{Checkpoint, FolderConfig},
     ensemble::{EncoderModel, Ensemble},
     model::{Encoder, EncoderShape},
+    outputs::Outputs,
     tokenizer::TextTokenizer,
 };
 
@@ -28,16 +29,18 @@ pub fn classifier(texts: &[&str]) -> Result<SafetyClassifier> {
         n_layers: config.n_layers,
         n_heads: config.n_heads,
         d_ff: config.d_ff,
-        n_labels: config.labels.len(),
+        n_outputs: config.labels.len(),
         pooling: config.pooling,
     };
     let encoder = Encoder::new(&shape, SEED, &device());
-    let encoders = vec![EncoderModel { tokenizer, encoder }];
-    let models = Ensemble { encoders, ..Ensemble::default() };
-    let scores = [vec![vec![0.0; shape.n_labels]]];
+    let scores = [vec![vec![0.0; shape.n_outputs]]];
+    let encoders = vec![EncoderModel::new(tokenizer, shape, encoder)?];
+    let outputs = Outputs::plain(config.labels.len());
+    let models = Ensemble { encoders, outputs, ..Ensemble::default() };
+    let (task, method) = (config.task, CalibrationMethod::Temperature);
     let checkpoint = Checkpoint {
-        calibration: Calibration::fit(&scores, &[0], CalibrationMethod::Temperature, &[]),
-        config: FolderConfig::new(config.labels, config.safe_label, &models, Some(shape)),
+        calibration: Calibration::fit(&scores, &[vec![0]], task, method, &[]),
+        config: FolderConfig::new(config.labels, config.safe_label, task, &models),
         models,
     };
     let dir = tempfile::tempdir()?;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::attack::Attack;
 use crate::bootstrap::{self, Comparison, Intervals};
 use crate::calibrate::{Calibration, Fit, argmax, bins};
+use crate::config::Task;
 use crate::curves::Curves;
 use crate::data::{Counts, samples};
 use crate::error::{Error, Result};
@@ -119,9 +120,12 @@ pub fn assess(
     }
     let seed = Seed(config.seed);
     let labels = classifier.labels().to_vec();
-    let samples = samples(records, &labels)?;
+    if classifier.task() == Task::MultiLabel {
+        return Err(Error::Report("it compares labels that exclude each other".into()));
+    }
+    let samples = samples(records, &labels, classifier.task())?;
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
-    let classes: Vec<usize> = samples.iter().map(|sample| sample.class).collect();
+    let classes: Vec<usize> = samples.iter().map(|sample| sample.classes[0]).collect();
     let rows = classifier.probabilities(&texts)?;
     let predicted: Vec<usize> = rows.iter().map(|row| argmax(row)).collect();
     let outcomes: Vec<Outcome> = rows
@@ -129,7 +133,7 @@ pub fn assess(
         .zip(&samples)
         .map(|(row, sample)| Outcome {
             probabilities: row.clone(),
-            class: sample.class,
+            classes: sample.classes.clone(),
             group: sample.group.as_deref(),
             source: sample.source.as_deref(),
         })
@@ -143,20 +147,27 @@ pub fn assess(
         let truth: Vec<bool> = classes.iter().map(|&class| class == c).collect();
         Curves::new(label, &scores, &truth, config.precision)
     });
-    let bins = bins(&rows, &classes);
-    let reliability = bins.iter().filter(|bin| bin.texts > 0).map(|bin| {
-        let texts = bin.texts as f64;
-        (bin.confidence / texts, bin.correct as f64 / texts, bin.texts)
+    let truth: Vec<Vec<usize>> = samples.iter().map(|sample| sample.classes.clone()).collect();
+    let bins = bins(&rows, &truth, classifier.task());
+    let reliability = bins.iter().filter(|bin| bin.decisions > 0).map(|bin| {
+        let texts = bin.decisions as f64;
+        (bin.confidence / texts, bin.correct as f64 / texts, bin.decisions)
     });
     let clusters = near::clusters(&texts, 0.8);
     let apart = clusters.iter().enumerate().filter(|&(i, &first)| classes[i] != classes[first]);
     Ok(Assessment {
         fingerprint: classifier.fingerprint().into(),
-        evaluation: Evaluation::new(&outcomes, &labels, classifier.safe(), config.min_group_size),
+        evaluation: Evaluation::new(
+            &outcomes,
+            &labels,
+            classifier.safe(),
+            classifier.task(),
+            config.min_group_size,
+        ),
         intervals: bootstrap::intervals(&classes, &predicted, labels.len(), seed),
         comparison,
         calibration: classifier.checkpoint().calibration.clone(),
-        fit: Fit::new(&rows, &classes),
+        fit: Fit::new(&rows, &truth, classifier.task()),
         reliability: reliability.collect(),
         curves: curves.collect(),
         fairness: fairness::measure(classifier, &texts)?,

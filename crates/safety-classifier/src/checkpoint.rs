@@ -1,32 +1,41 @@
 //! A classifier on disk.
 //!
-//! The folder holds `config.json` (labels and sizes), `calibration.json`, and the models: for the
-//! encoders `tokenizer.json` and `model.safetensors`, `model-2.safetensors`, … (one f32 tensor per
-//! parameter, named by its path in [`Encoder`]; linear weights are `[in, out]`), for the linear path
-//! `linear.safetensors` (hashes, idf and weights of its n-grams).
+//! The folder holds `config.json` (labels and sizes), `calibration.json`, and the models. A network's
+//! file has one f32 tensor per parameter, named by its path in the network; linear weights are
+//! `[in, out]`.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `ngrams.safetensors` | hashes, idf and ratios of the n-grams that the linear path and the bags read |
+//! | `linear.safetensors` | weights of the linear path |
+//! | `bag.safetensors`, `bag-2.safetensors`, … | the networks over n-grams ([`Bag`]) |
+//! | `tokenizer.json` | the tokenizer of the encoders |
+//! | `model.safetensors`, `model-2.safetensors`, … | the encoders ([`Encoder`]) |
+//! | `adapter/`, `head.safetensors` | LoRA adapter (PEFT) and head on Gemma, whose base `config.json` names |
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, TensorData};
+use burn::tensor::Device;
 use cai_data::atomic;
 use cai_data::seed::Seed;
-use cai_train::params;
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::calibrate::Calibration;
+use crate::config::Task;
 use crate::ensemble::{EncoderModel, Ensemble};
 use crate::error::{Error, Result};
-use crate::linear::LinearModel;
+use crate::gemma::{GemmaBase, GemmaClassifier};
 use crate::model::{Encoder, EncoderShape};
+use crate::ngrams::{Bag, BagShape, LinearModel, Ngrams};
+use crate::outputs::Outputs;
 use crate::tokenizer::TextTokenizer;
+use crate::weights;
 
 const MODEL_TYPE: &str = "safety_classifier";
 const CONFIG: &str = "config.json";
+const NGRAMS: &str = "ngrams.safetensors";
 const LINEAR: &str = "linear.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
 const CALIBRATION: &str = "calibration.json";
@@ -41,22 +50,32 @@ pub struct FolderConfig {
     pub labels: Vec<String>,
     /// The label that means "no harm".
     pub safe_label: String,
+    /// Whether labels exclude each other.
+    #[serde(default)]
+    pub task: Task,
+    /// The label of each output of the models.
+    pub outputs: Outputs,
     /// Whether texts are folded first.
     #[serde(default)]
     pub fold: bool,
     /// Whether there is a linear path.
     #[serde(default)]
     pub linear: bool,
+    /// Number of networks over n-grams.
+    #[serde(default)]
+    pub bags: usize,
+    /// Width of their n-grams' vectors; absent without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bag_width: Option<usize>,
     /// Number of encoders.
-    #[serde(default = "one")]
+    #[serde(default)]
     pub encoders: usize,
     /// The sizes of the encoders; absent without encoders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<EncoderShape>,
-}
-
-fn one() -> usize {
-    1
+    /// The base of the head on Gemma; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gemma: Option<GemmaBase>,
 }
 
 /// All parts of a classifier.
@@ -71,31 +90,38 @@ pub struct Checkpoint {
 }
 
 impl FolderConfig {
-    /// The contents of `config.json` for these labels and models; `shape` is that of the encoders.
-    pub fn new(
-        labels: Vec<String>,
-        safe_label: String,
-        models: &Ensemble,
-        shape: Option<EncoderShape>,
-    ) -> Self {
+    /// The contents of `config.json` for these labels and models.
+    pub fn new(labels: Vec<String>, safe_label: String, task: Task, models: &Ensemble) -> Self {
         Self {
             model_type: MODEL_TYPE.into(),
             labels,
             safe_label,
+            task,
+            outputs: models.outputs.clone(),
             fold: models.fold,
             linear: models.linear.is_some(),
+            bags: models.bags.len(),
+            bag_width: models.bags.first().map(|bag| bag.shape().width),
             encoders: models.encoders.len(),
-            encoder: shape.filter(|_| !models.encoders.is_empty()),
+            encoder: models.encoders.first().map(|model| model.shape.clone()),
+            gemma: models.gemma.as_ref().map(GemmaClassifier::base),
         }
     }
 
     /// The files that decide what the classifier answers.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut files = vec![CONFIG.to_string(), CALIBRATION.into()];
+        files.extend(self.has_ngrams().then(|| NGRAMS.into()));
         files.extend(self.linear.then(|| LINEAR.into()));
+        files.extend((0..self.bags).map(|i| numbered("bag", i)));
         files.extend((self.encoders > 0).then(|| TOKENIZER.into()));
-        files.extend((0..self.encoders).map(weights_file));
+        files.extend((0..self.encoders).map(|i| numbered("model", i)));
+        files.extend(self.gemma.iter().flat_map(|_| GemmaClassifier::files()));
         files
+    }
+
+    fn has_ngrams(&self) -> bool {
+        self.linear || self.bags > 0
     }
 
     fn problem(&self) -> Option<String> {
@@ -108,20 +134,32 @@ impl FolderConfig {
         if !self.labels.contains(&self.safe_label) {
             return Some(format!("safe_label {:?} is not one of the labels", self.safe_label));
         }
+        if self.outputs.n_labels() != self.labels.len() {
+            let (outputs, labels) = (self.outputs.n_labels(), self.labels.len());
+            return Some(format!("outputs for {outputs} labels, but there are {labels}"));
+        }
+        if (self.bags > 0) != self.bag_width.is_some_and(|width| width > 0) {
+            return Some(format!("bag_width {:?} for {} bags", self.bag_width, self.bags));
+        }
+        if (self.encoders > 0) != self.encoder.is_some() {
+            return Some(format!("sizes {:?} for {} encoders", self.encoder, self.encoders));
+        }
         let Some(shape) = &self.encoder else {
-            let nothing = !self.linear || self.encoders > 0;
-            return nothing.then(|| "there is neither an encoder nor a linear path".into());
+            let nothing = !self.has_ngrams() && self.gemma.is_none();
+            return nothing.then(|| "there is no model".into());
         };
-        if self.labels.len() != shape.n_labels {
-            return Some(format!("{} labels for {} outputs", self.labels.len(), shape.n_labels));
+        if self.outputs.len() != shape.n_outputs {
+            let (found, sizes) = (self.outputs.len(), shape.n_outputs);
+            return Some(format!("{found} outputs, but the encoder has {sizes}"));
         }
         let heads = shape.n_heads > 0 && shape.d_model.is_multiple_of(shape.n_heads);
         (!heads || shape.max_length < 2).then(|| format!("impossible sizes {shape:?}"))
     }
 }
 
-fn weights_file(i: usize) -> String {
-    if i == 0 { "model.safetensors".into() } else { format!("model-{}.safetensors", i + 1) }
+/// The file of the network number `i`.
+fn numbered(name: &str, i: usize) -> String {
+    if i == 0 { format!("{name}.safetensors") } else { format!("{name}-{}.safetensors", i + 1) }
 }
 
 impl Checkpoint {
@@ -130,11 +168,21 @@ impl Checkpoint {
     /// # Errors
     /// When a weight cannot be read from the device or a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        if let Some(linear) = &self.models.linear {
+        let Ensemble { ngrams, linear, bags, encoders, gemma, .. } = &self.models;
+        if let Some(gemma) = gemma {
+            gemma.save(dir)?;
+        }
+        if let Some(ngrams) = ngrams {
+            ngrams.save(&dir.join(NGRAMS))?;
+        }
+        if let Some(linear) = linear {
             linear.save(&dir.join(LINEAR))?;
         }
-        for (i, EncoderModel { encoder, tokenizer }) in self.models.encoders.iter().enumerate() {
-            atomic::write(&dir.join(weights_file(i)), &weights_to_bytes(encoder)?)?;
+        for (i, bag) in bags.iter().enumerate() {
+            atomic::write(&dir.join(numbered("bag", i)), &weights::to_bytes(bag)?)?;
+        }
+        for (i, EncoderModel { encoder, tokenizer, .. }) in encoders.iter().enumerate() {
+            atomic::write(&dir.join(numbered("model", i)), &weights::to_bytes(encoder)?)?;
             atomic::write(&dir.join(TOKENIZER), tokenizer.to_json()?.as_bytes())?;
         }
         atomic::write_json(&dir.join(CALIBRATION), &self.calibration)?;
@@ -151,19 +199,31 @@ impl Checkpoint {
         if let Some(problem) = config.problem() {
             return Err(wrong(&dir.join(CONFIG), problem));
         }
-        let linear = match config.linear {
-            true => Some(LinearModel::load(&dir.join(LINEAR), config.labels.len())?),
-            false => None,
-        };
-        let encoders = match &config.encoder {
-            Some(shape) => load_encoders(dir, shape, config.encoders, device)?,
-            None => Vec::new(),
-        };
-        let models = Ensemble { linear, encoders, fold: config.fold };
+        let (n_labels, n_outputs) = (config.labels.len(), config.outputs.len());
+        let mut models =
+            Ensemble { fold: config.fold, outputs: config.outputs.clone(), ..Ensemble::default() };
+        if config.has_ngrams() {
+            let ngrams = Ngrams::load(&dir.join(NGRAMS))?;
+            if config.linear {
+                let path = dir.join(LINEAR);
+                models.linear = Some(LinearModel::load(&path, ngrams.len(), n_outputs)?);
+            }
+            let width = config.bag_width.unwrap_or_default();
+            let shape = BagShape { ngrams: ngrams.len(), width, n_outputs };
+            let bag = |i| network(&dir.join(numbered("bag", i)), Bag::new(&shape, Seed(0), device));
+            models.bags = (0..config.bags).map(bag).collect::<Result<_>>()?;
+            models.ngrams = Some(ngrams);
+        }
+        if let Some(shape) = &config.encoder {
+            models.encoders = load_encoders(dir, shape, config.encoders, device)?;
+        }
+        if let Some(base) = &config.gemma {
+            models.gemma = Some(GemmaClassifier::load(dir, base, n_outputs, device)?);
+        }
 
         let path = dir.join(CALIBRATION);
         let calibration: Calibration = read_json(&path)?;
-        if let Some(problem) = calibration.problem(models.len(), config.labels.len()) {
+        if let Some(problem) = calibration.problem(models.len(), n_labels, config.task) {
             return Err(wrong(&path, problem));
         }
         Ok(Self { config, models, calibration })
@@ -184,13 +244,17 @@ fn load_encoders(
         return Err(wrong(&path, problem));
     }
     let encoder = |i: usize| {
-        let path = dir.join(weights_file(i));
-        let bytes = std::fs::read(&path).map_err(cai_data::Error::read(&path))?;
-        let encoder =
-            weights_from_bytes(&bytes, shape, device).map_err(|problem| wrong(&path, problem))?;
-        Ok(EncoderModel { tokenizer: tokenizer.clone(), encoder })
+        let path = dir.join(numbered("model", i));
+        let encoder = network(&path, Encoder::new(shape, Seed(0), device))?;
+        EncoderModel::new(tokenizer.clone(), shape.clone(), encoder)
     };
     (0..number).map(encoder).collect()
+}
+
+/// `new` with the weights of a file. Every one is replaced: its seed does not matter.
+fn network<M: Module>(path: &Path, new: M) -> Result<M> {
+    let bytes = std::fs::read(path).map_err(cai_data::Error::read(path))?;
+    weights::from_bytes(&bytes, new).map_err(|problem| wrong(path, problem))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
@@ -200,42 +264,4 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 fn wrong(path: &Path, problem: String) -> Error {
     Error::Checkpoint { path: path.to_path_buf(), problem }
-}
-
-fn weights_to_bytes(encoder: &Encoder) -> Result<Vec<u8>> {
-    let failed = |problem: String| Error::Device { what: "the weights", problem };
-    // `params` sees what a training model would train: here, all weights.
-    let values = params::values(&encoder.clone().train())?;
-    let views = values
-        .iter()
-        .map(|(name, data)| {
-            let shape = data.shape().as_slice().to_vec();
-            let view = TensorView::new(Dtype::F32, shape, data.as_bytes());
-            Ok((name, view.map_err(|error| failed(error.to_string()))?))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    safetensors::serialize(views, None).map_err(|error| failed(error.to_string()))
-}
-
-fn weights_from_bytes(
-    bytes: &[u8],
-    shape: &EncoderShape,
-    device: &Device,
-) -> std::result::Result<Encoder, String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
-        if view.dtype() != Dtype::F32 {
-            return Err(format!("{name} is {:?}, not F32", view.dtype()));
-        }
-        let (numbers, _) = view.data().as_chunks::<4>();
-        let values: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(format!("{name} holds a number that is not finite"));
-        }
-        tensors.insert(name.to_owned(), TensorData::new(values, view.shape().to_vec()));
-    }
-    // Every weight is replaced, or the load fails: the seed does not matter.
-    let encoder = Encoder::new(shape, Seed(0), device).train();
-    Ok(params::load(encoder, tensors)?.valid())
 }

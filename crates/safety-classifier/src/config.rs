@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibrate::CalibrationMethod;
 use crate::error::{Error, Result};
-use crate::linear::LinearConfig;
+use crate::gemma::GemmaConfig;
+use crate::ngrams::{BagConfig, LinearConfig, NgramConfig};
+use crate::warm_start::WarmStart;
 use crate::written::WrittenConfig;
 
 /// Special tokens and the 256 bytes: what a vocabulary holds before the first merge.
@@ -19,10 +21,24 @@ pub struct ClassifierConfig {
     pub labels: Vec<String>,
     /// The label that means "no harm": harm is 1 − its probability.
     pub safe_label: String,
-    /// What gives the scores: the encoder, the linear path, or both together.
+    /// Whether labels exclude each other.
+    pub task: Task,
+    /// Learn label and source of a text together, and sum the probability of a label over the sources:
+    /// data sets mean different things by the same label. Changes nothing where no text has a source.
+    pub by_source: bool,
+    /// What gives the scores: the encoder, models over n-grams, or both together.
     pub architecture: Architecture,
+    /// What the linear path and the bags read; used by `linear` and `hybrid`.
+    pub ngrams: NgramConfig,
     /// The linear path; used by `linear` and `hybrid`.
     pub linear: LinearConfig,
+    /// Networks over n-grams that are trained beside the others, each from a seed of its own; used by
+    /// `linear` and `hybrid`.
+    pub bags: usize,
+    /// Their sizes and training.
+    pub bag: BagConfig,
+    /// The head on Gemma; used by `gemma`.
+    pub gemma: GemmaConfig,
     /// Encoders that are trained, each from a seed of its own; their scores are weighed together.
     pub encoders: usize,
     /// Undo disguises (look-alike letters, leetspeak, letters set apart, …) before anything else;
@@ -50,6 +66,8 @@ pub struct ClassifierConfig {
     pub token_dropout: f64,
     /// Share of the truth that is spread evenly over all classes while the encoder is trained.
     pub label_smoothing: f64,
+    /// What the encoders learn from the texts before they see labels.
+    pub warm_start: WarmStart,
     /// How probabilities are calibrated on the held-out texts.
     pub calibration: CalibrationMethod,
     /// How much rare classes are favoured over what is most probable: the classes' shares of the
@@ -69,6 +87,18 @@ pub struct ClassifierConfig {
     pub min_group_size: usize,
     /// The optimiser and the length of training.
     pub train: TrainArgs,
+}
+
+/// Whether labels exclude each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Every text has one label: softmax.
+    #[default]
+    SingleLabel,
+    /// A text can have several labels, written `a|b` or as a list; the safe label stands alone. One
+    /// sigmoid per label. Not with the linear path.
+    MultiLabel,
 }
 
 /// How much each class weighs in the loss.
@@ -91,21 +121,23 @@ pub enum Architecture {
     /// The transformer encoder alone.
     #[default]
     Encoder,
-    /// Weighted n-grams under logistic regression alone: trains in seconds.
+    /// Weighted n-grams under logistic regression (and `bags` networks): trains in seconds.
     Linear,
-    /// Both: their log-probabilities are summed, with weights fitted on the held-out texts.
+    /// All of these: their log-probabilities are summed, with weights fitted on the held-out texts.
     Hybrid,
+    /// A head on Gemma with LoRA alone.
+    Gemma,
 }
 
 impl Architecture {
     /// Whether the encoder has a part.
     pub fn has_encoder(self) -> bool {
-        self != Self::Linear
+        matches!(self, Self::Encoder | Self::Hybrid)
     }
 
-    /// Whether the linear path has a part.
-    pub fn has_linear(self) -> bool {
-        self != Self::Encoder
+    /// Whether models over n-grams have a part.
+    pub fn has_ngrams(self) -> bool {
+        matches!(self, Self::Linear | Self::Hybrid)
     }
 }
 
@@ -126,8 +158,14 @@ impl Default for ClassifierConfig {
         Self {
             labels: labels.map(String::from).to_vec(),
             safe_label: "safe".into(),
+            task: Task::SingleLabel,
+            by_source: false,
             architecture: Architecture::Encoder,
+            ngrams: NgramConfig::default(),
             linear: LinearConfig::default(),
+            bags: 0,
+            bag: BagConfig::default(),
+            gemma: GemmaConfig::default(),
             encoders: 1,
             fold: false,
             vocab_size: 4096,
@@ -141,6 +179,7 @@ impl Default for ClassifierConfig {
             dropout: 0.0,
             token_dropout: 0.0,
             label_smoothing: 0.0,
+            warm_start: WarmStart::default(),
             calibration: CalibrationMethod::Temperature,
             prior_softening: 0.0,
             written: WrittenConfig::default(),
@@ -188,6 +227,9 @@ impl ClassifierConfig {
             let problem = format!("{} is below {SMALLEST_VOCABULARY}", self.vocab_size);
             return Err(config("vocab_size", problem));
         }
+        if self.gemma.max_length < 2 {
+            return Err(config("gemma.max_length", "must be at least 2 tokens".into()));
+        }
         if self.max_length < 2 {
             return Err(config("max_length", "must be at least 2 tokens".into()));
         }
@@ -201,8 +243,12 @@ impl ClassifierConfig {
         let shares = [
             ("dropout", self.dropout),
             ("token_dropout", self.token_dropout),
+            ("gemma.dropout", self.gemma.dropout),
+            ("bag.dropout", self.bag.dropout),
+            ("bag.ngram_dropout", self.bag.ngram_dropout),
             ("label_smoothing", self.label_smoothing),
             ("prior_softening", self.prior_softening),
+            ("warm_start.hidden", self.warm_start.hidden),
         ];
         for (key, share) in shares {
             if !(0.0..1.0).contains(&share) {
@@ -216,7 +262,7 @@ impl ClassifierConfig {
         if self.encoders == 0 {
             return Err(config("encoders", "is 0; use architecture: linear for none".into()));
         }
-        self.validate_linear()?;
+        self.validate_ngrams()?;
         if !(self.held_out_fraction > 0.0 && self.held_out_fraction < 1.0) {
             let problem = format!("{} is not between 0 and 1", self.held_out_fraction);
             return Err(config("held_out_fraction", problem));
@@ -224,19 +270,33 @@ impl ClassifierConfig {
         Ok(())
     }
 
-    fn validate_linear(&self) -> Result<()> {
-        let LinearConfig { features, c, smoothing, max_ratio, .. } = &self.linear;
-        for (key, value) in
-            [("linear.c", c), ("linear.smoothing", smoothing), ("linear.max_ratio", max_ratio)]
-        {
-            if !(value.is_finite() && *value > 0.0) {
+    fn validate_ngrams(&self) -> Result<()> {
+        let NgramConfig { char_ngrams, smoothing, max_ratio, .. } = &self.ngrams;
+        let positive = [
+            ("linear.c", self.linear.c),
+            ("ngrams.smoothing", *smoothing),
+            ("ngrams.max_ratio", *max_ratio),
+        ];
+        for (key, value) in positive {
+            if !(value.is_finite() && value > 0.0) {
                 return Err(config(key, format!("{value} is not above 0")));
             }
         }
-        let [shortest, longest] = features.char_ngrams;
+        let [shortest, longest] = *char_ngrams;
         if shortest == 0 || longest < shortest {
             let problem = format!("[{shortest}, {longest}] is not [shortest, longest] from 1 on");
-            return Err(config("linear.features.char_ngrams", problem));
+            return Err(config("ngrams.char_ngrams", problem));
+        }
+        if self.bag.width == 0 {
+            return Err(config("bag.width", "must be above 0".into()));
+        }
+        if self.by_source && self.task == Task::MultiLabel {
+            return Err(config("by_source", "needs task: single_label".into()));
+        }
+        if self.architecture.has_ngrams() && self.task == Task::MultiLabel {
+            let problem = "the linear path needs labels that exclude each other (single_label); use \
+                           architecture: encoder";
+            return Err(config("task", problem.into()));
         }
         Ok(())
     }

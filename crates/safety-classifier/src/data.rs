@@ -9,18 +9,22 @@ use cai_data::seed::Seed;
 use cai_data::text::normalise;
 use serde::{Deserialize, Serialize};
 
-use crate::config::ClassifierConfig;
+use crate::config::{ClassifierConfig, Task};
 use crate::error::{Error, Result};
 use crate::near;
 use crate::written;
 
-/// A text with its class as a number.
+/// Stands between the labels of a text that has several.
+pub const SEPARATOR: &str = "|";
+
+/// A text with its classes as numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// The text as it was given.
     pub text: String,
-    /// Position of its label in the config's `labels`.
-    pub class: usize,
+    /// Positions of its labels in the config's `labels`, ascending; one where labels exclude each
+    /// other.
+    pub classes: Vec<usize>,
     /// The group of people that it is about.
     pub group: Option<String>,
     /// Where it comes from (the record's field `source`).
@@ -62,7 +66,7 @@ pub fn read(path: &Path, labels: &[String]) -> Result<Vec<LabelledText>> {
     let mut records = Vec::new();
     for line in Reader::<LabelledText>::open(path)? {
         let line = line?;
-        class_of(&line.value, labels, || format!("{}:{}", path.display(), line.number))?;
+        classes_of(&line.value.label, labels, || format!("{}:{}", path.display(), line.number))?;
         records.push(line.value);
     }
     Ok(records)
@@ -107,7 +111,7 @@ impl Dataset {
         config: &ClassifierConfig,
     ) -> Result<Self> {
         let mut counts = Counts { total: records.len() + valid.len(), ..Counts::default() };
-        let held_out = samples(valid, &config.labels)?;
+        let held_out = samples(valid, &config.labels, config.task)?;
         if held_out.is_empty() {
             let found = "the validation file holds no record".into();
             return Err(Error::NoRecords { purpose: "hold out", found });
@@ -130,7 +134,9 @@ impl Dataset {
     /// The held-out texts as records.
     pub fn held_out_records(&self, labels: &[String]) -> Vec<LabelledText> {
         let record = |sample: &Sample| {
-            let mut record = LabelledText::new(sample.text.clone(), labels[sample.class].clone());
+            let own: Vec<&str> =
+                sample.classes.iter().map(|&class| labels[class].as_str()).collect();
+            let mut record = LabelledText::new(sample.text.clone(), own.join(SEPARATOR));
             record.group = sample.group.clone();
             record.extra.extend(sample.source.clone().map(|s| ("source".to_string(), s.into())));
             record
@@ -150,13 +156,18 @@ impl Dataset {
         let new: Vec<LabelledText> =
             written.into_iter().filter(|text| !known.contains(&normalise(&text.text))).collect();
         self.counts.total += new.len();
-        self.train.extend(samples(&new, &config.labels)?);
+        self.train.extend(samples(&new, &config.labels, config.task)?);
         self.counted(config)
     }
 
     /// Counts what is there, and makes sure that every class can be learnt.
     fn checked(self, config: &ClassifierConfig) -> Result<Self> {
         require_all_classes(&self.train, config)?;
+        let safe = config.safe_index()?;
+        let both = |sample: &&Sample| sample.classes.len() > 1 && sample.classes.contains(&safe);
+        if let Some(sample) = self.train.iter().chain(&self.held_out).find(both) {
+            return Err(Error::SafeAndHarmful { text: sample.text.chars().take(60).collect() });
+        }
         self.counted(config)
     }
 
@@ -167,12 +178,14 @@ impl Dataset {
         sources.clear();
         for (side, samples) in [("train", &self.train), ("held_out", &self.held_out)] {
             for sample in samples {
-                let label = config.labels[sample.class].clone();
-                let count = if side == "train" { &mut *train } else { &mut *held_out };
-                *count.entry(label.clone()).or_default() += 1;
-                if let Some(source) = &sample.source {
-                    let sides = sources.entry(source.clone()).or_default();
-                    *sides.entry(side.into()).or_default().entry(label).or_default() += 1;
+                for &class in &sample.classes {
+                    let label = config.labels[class].clone();
+                    let count = if side == "train" { &mut *train } else { &mut *held_out };
+                    *count.entry(label.clone()).or_default() += 1;
+                    if let Some(source) = &sample.source {
+                        let sides = sources.entry(source.clone()).or_default();
+                        *sides.entry(side.into()).or_default().entry(label).or_default() += 1;
+                    }
                 }
             }
         }
@@ -183,13 +196,17 @@ impl Dataset {
 /// Turns records into samples without leaving any out.
 ///
 /// # Errors
-/// An unknown label.
-pub fn samples(records: &[LabelledText], labels: &[String]) -> Result<Vec<Sample>> {
+/// An unknown label, or several where they exclude each other.
+pub fn samples(records: &[LabelledText], labels: &[String], task: Task) -> Result<Vec<Sample>> {
     let sample = |(i, record): (usize, &LabelledText)| {
-        let class = class_of(record, labels, || format!("record {}", i + 1))?;
+        let place = || format!("record {}", i + 1);
+        let classes = classes_of(&record.label, labels, place)?;
+        if task == Task::SingleLabel && classes.len() > 1 {
+            return Err(Error::SeveralLabels { place: place(), label: record.label.clone() });
+        }
         let source = record.extra.get("source").and_then(|source| source.as_str());
         let (text, group) = (record.text.clone(), record.group.clone());
-        Ok(Sample { text, class, group, source: source.map(Into::into) })
+        Ok(Sample { text, classes, group, source: source.map(Into::into) })
     };
     records.iter().enumerate().map(sample).collect()
 }
@@ -204,7 +221,7 @@ fn distinct(
     config: &ClassifierConfig,
     counts: &mut Counts,
 ) -> Result<Vec<Text>> {
-    let mut texts: Vec<Text> = samples(records, &config.labels)?
+    let mut texts: Vec<Text> = samples(records, &config.labels, config.task)?
         .into_iter()
         .map(|sample| Text { normalised: normalise(&sample.text), sample })
         .collect();
@@ -218,14 +235,14 @@ fn distinct(
     texts.retain(|text| !text.normalised.is_empty());
     leave_out("no letters or digits", before - texts.len());
 
-    // The class of each text, or None where two records disagree.
-    let mut classes: HashMap<String, Option<usize>> = HashMap::new();
+    // The classes of each text, or None where two records disagree.
+    let mut classes: HashMap<String, Option<Vec<usize>>> = HashMap::new();
     for text in &texts {
-        let class = text.sample.class;
+        let own = &text.sample.classes;
         classes
             .entry(text.normalised.clone())
-            .and_modify(|known| *known = known.filter(|known| *known == class))
-            .or_insert(Some(class));
+            .and_modify(|known| *known = known.take().filter(|known| known == own))
+            .or_insert_with(|| Some(own.clone()));
     }
     let before = texts.len();
     texts.retain(|text| classes[&text.normalised].is_some());
@@ -257,13 +274,15 @@ fn held_out(texts: &[Text], config: &ClassifierConfig, seed: Seed) -> Vec<bool> 
     order.sort_unstable();
 
     let mut sizes = vec![0; config.labels.len()];
-    texts.iter().for_each(|text| sizes[text.sample.class] += 1);
+    // A text with several labels counts for the first of them.
+    let class = |i: usize| texts[i].sample.classes[0];
+    (0..texts.len()).for_each(|i| sizes[class(i)] += 1);
     let mut room: Vec<usize> =
         sizes.iter().map(|&size| held_out_of_class(size, config.held_out_fraction)).collect();
     let mut held = vec![false; texts.len()];
     for (_, first) in order {
         let mut wanted = vec![0; room.len()];
-        members[first].iter().for_each(|&i| wanted[texts[i].sample.class] += 1);
+        members[first].iter().for_each(|&i| wanted[class(i)] += 1);
         if wanted.iter().zip(&room).all(|(wanted, room)| wanted <= room) {
             room.iter_mut().zip(wanted).for_each(|(room, wanted)| *room -= wanted);
             members[first].iter().for_each(|&i| held[i] = true);
@@ -283,7 +302,7 @@ fn require_all_classes(train: &[Sample], config: &ClassifierConfig) -> Result<()
         .labels
         .iter()
         .enumerate()
-        .filter(|(class, _)| train.iter().all(|sample| sample.class != *class))
+        .filter(|(class, _)| train.iter().all(|sample| !sample.classes.contains(class)))
         .map(|(_, label)| label.as_str())
         .collect();
     if missing.is_empty() {
@@ -292,16 +311,22 @@ fn require_all_classes(train: &[Sample], config: &ClassifierConfig) -> Result<()
     Err(Error::MissingClass { labels: missing.join(", ") })
 }
 
-fn class_of(
-    record: &LabelledText,
+/// The classes that `label` names, ascending: one, or several with [`SEPARATOR`] between them.
+pub(crate) fn classes_of(
+    label: &str,
     labels: &[String],
-    place: impl FnOnce() -> String,
-) -> Result<usize> {
-    labels.iter().position(|label| *label == record.label).ok_or_else(|| Error::UnknownLabel {
-        place: place(),
-        label: record.label.clone(),
-        known: labels.join(", "),
-    })
+    place: impl Fn() -> String,
+) -> Result<Vec<usize>> {
+    let class =
+        |name: &str| {
+            labels.iter().position(|label| label == name.trim()).ok_or_else(|| {
+                Error::UnknownLabel { place: place(), label: name.into(), known: labels.join(", ") }
+            })
+        };
+    let mut classes = label.split(SEPARATOR).map(class).collect::<Result<Vec<usize>>>()?;
+    classes.sort_unstable();
+    classes.dedup();
+    Ok(classes)
 }
 
 #[cfg(test)]

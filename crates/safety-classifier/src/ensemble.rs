@@ -1,24 +1,34 @@
 //! The models of a classifier, side by side.
 
 use burn::tensor::Device;
+use rayon::prelude::*;
 
-use crate::batch::TextBatch;
-use crate::error::{Error, Result};
-use crate::linear::LinearModel;
-use crate::model::Encoder;
+use crate::error::Result;
+use crate::gemma::GemmaClassifier;
+use crate::inference::CpuEncoder;
+use crate::model::{Encoder, EncoderShape};
+use crate::network::{self, Network};
+use crate::ngrams::{Bag, LinearModel, Ngrams, Sparse};
+use crate::outputs::Outputs;
 use crate::text::fold;
 use crate::tokenizer::{Encoded, TextTokenizer};
 
-/// Texts per batch. Fixed: with other sizes, matrix products differ in the last digits.
-const BATCH_SIZE: usize = 64;
+/// Texts as the models read them.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// Folded, if the classifier folds.
+    pub prepared: Vec<String>,
+    /// Their weighted n-grams; empty rows if no model reads any.
+    pub ngrams: Sparse,
+}
 
-/// Scores texts: a row of class scores (before any softmax) for each.
+/// Scores texts: a row of scores (before any softmax or sigmoid) for each, one per output.
 pub trait TextModel {
     /// The scores of `texts`, in order, and for each whether its end was not read.
     ///
     /// # Errors
     /// When the tokenizer or the device fails.
-    fn scores(&self, texts: &[String]) -> Result<Scores>;
+    fn scores(&self, texts: &Texts) -> Result<Scores>;
 }
 
 /// What a model says about some texts.
@@ -30,9 +40,22 @@ pub struct Scores {
     pub truncated: Vec<bool>,
 }
 
+impl Scores {
+    /// Of a model that reads every text to its end.
+    fn of_whole_texts(rows: Vec<Vec<f32>>) -> Self {
+        Self { truncated: vec![false; rows.len()], rows }
+    }
+}
+
 impl TextModel for LinearModel {
-    fn scores(&self, texts: &[String]) -> Result<Scores> {
-        Ok(Scores { rows: self.logits(texts), truncated: vec![false; texts.len()] })
+    fn scores(&self, texts: &Texts) -> Result<Scores> {
+        Ok(Scores::of_whole_texts(self.logits(&texts.ngrams)))
+    }
+}
+
+impl TextModel for Bag {
+    fn scores(&self, texts: &Texts) -> Result<Scores> {
+        Ok(Scores::of_whole_texts(network::logits(self, &texts.ngrams.each())?))
     }
 }
 
@@ -41,16 +64,35 @@ impl TextModel for LinearModel {
 pub struct EncoderModel {
     /// Turns text into token ids.
     pub tokenizer: TextTokenizer,
+    /// The encoder's sizes.
+    pub shape: EncoderShape,
     /// Scores token ids.
     pub encoder: Encoder,
+    /// The same for the CPU, if that is where the encoder is.
+    cpu: Option<CpuEncoder>,
+}
+
+impl EncoderModel {
+    /// An encoder of these sizes with its tokenizer.
+    ///
+    /// # Errors
+    /// When a weight cannot be read from the device.
+    pub fn new(tokenizer: TextTokenizer, shape: EncoderShape, encoder: Encoder) -> Result<Self> {
+        let on_cpu = encoder.device() == Device::flex();
+        let cpu = on_cpu.then(|| CpuEncoder::new(&encoder, &shape)).transpose()?;
+        Ok(Self { tokenizer, shape, encoder, cpu })
+    }
 }
 
 impl TextModel for EncoderModel {
-    fn scores(&self, texts: &[String]) -> Result<Scores> {
+    fn scores(&self, texts: &Texts) -> Result<Scores> {
         let encode = |text: &String| self.tokenizer.encode(text);
-        let encoded: Vec<Encoded> = texts.iter().map(encode).collect::<Result<_>>()?;
+        let encoded: Vec<Encoded> = texts.prepared.par_iter().map(encode).collect::<Result<_>>()?;
         let ids: Vec<&[u32]> = encoded.iter().map(|text| text.ids.as_slice()).collect();
-        let rows = logits(&self.encoder, &ids, self.tokenizer.pad())?;
+        let rows = match &self.cpu {
+            Some(cpu) => cpu.logits(&ids),
+            None => network::logits(&self.encoder, &ids)?,
+        };
         Ok(Scores { rows, truncated: encoded.iter().map(|text| text.truncated).collect() })
     }
 }
@@ -58,27 +100,51 @@ impl TextModel for EncoderModel {
 /// All models of one classifier.
 #[derive(Clone, Debug, Default)]
 pub struct Ensemble {
+    /// What the linear path and the bags read.
+    pub ngrams: Option<Ngrams>,
     /// The linear path, if there is one.
     pub linear: Option<LinearModel>,
+    /// The networks over n-grams.
+    pub bags: Vec<Bag>,
     /// The encoders; they share a tokenizer.
     pub encoders: Vec<EncoderModel>,
+    /// A head on a language model, if there is one.
+    pub gemma: Option<GemmaClassifier>,
     /// Whether texts are folded first.
     pub fold: bool,
+    /// What the models' outputs stand for.
+    pub outputs: Outputs,
 }
 
 /// What every model of an ensemble says about some texts.
 #[derive(Clone, Debug, Default)]
 pub struct EnsembleScores {
-    /// `members[m][i]`: class scores of text i by model m, the linear path first.
+    /// `members[m][i]`: class scores of text i by model m, in the order of [`Ensemble::members`].
     pub members: Vec<Vec<Vec<f32>>>,
-    /// Whether an encoder did not read the end of the text.
+    /// Whether a model did not read the end of the text.
     pub truncated: Vec<bool>,
 }
 
 impl Ensemble {
+    /// The models and their names: the linear path, the bags, the encoders, the
+    /// language model.
+    pub fn members(&self) -> Vec<(String, &dyn TextModel)> {
+        fn numbered<'a, T: TextModel>(
+            name: &str,
+            models: &'a [T],
+        ) -> Vec<(String, &'a dyn TextModel)> {
+            let name = |i: usize| format!("{name} {}", i + 1);
+            models.iter().enumerate().map(|(i, model)| (name(i), model as &dyn TextModel)).collect()
+        }
+        let linear = self.linear.iter().map(|model| ("linear".into(), model as &dyn TextModel));
+        let gemma = self.gemma.iter().map(|model| ("gemma".into(), model as &dyn TextModel));
+        let (bags, encoders) = (numbered("bag", &self.bags), numbered("encoder", &self.encoders));
+        linear.chain(bags).chain(encoders).chain(gemma).collect()
+    }
+
     /// Number of models.
     pub fn len(&self) -> usize {
-        usize::from(self.linear.is_some()) + self.encoders.len()
+        self.members().len()
     }
 
     /// Whether there is none.
@@ -87,8 +153,13 @@ impl Ensemble {
     }
 
     /// Texts as the models read them.
-    pub fn prepare(&self, texts: &[&str]) -> Vec<String> {
-        texts.iter().map(|text| prepare(text, self.fold)).collect()
+    pub fn prepare(&self, texts: &[&str]) -> Texts {
+        let prepared: Vec<String> = texts.iter().map(|text| prepare(text, self.fold)).collect();
+        let ngrams = match &self.ngrams {
+            Some(ngrams) => ngrams.rows(&prepared),
+            None => Sparse::new(vec![Vec::new(); texts.len()]),
+        };
+        Texts { prepared, ngrams }
     }
 
     /// What each model says about `texts`, in order.
@@ -96,13 +167,11 @@ impl Ensemble {
     /// # Errors
     /// When a tokenizer or the device fails.
     pub fn scores(&self, texts: &[&str]) -> Result<EnsembleScores> {
-        let texts = self.prepare(texts);
-        let linear = self.linear.iter().map(|model| model as &dyn TextModel);
-        let encoders = self.encoders.iter().map(|model| model as &dyn TextModel);
         let mut all = EnsembleScores { members: Vec::new(), truncated: vec![false; texts.len()] };
-        for model in linear.chain(encoders) {
+        let texts = self.prepare(texts);
+        for (_, model) in self.members() {
             let Scores { rows, truncated } = model.scores(&texts)?;
-            all.members.push(rows);
+            all.members.push(self.outputs.merge_all(rows));
             all.truncated.iter_mut().zip(truncated).for_each(|(any, one)| *any |= one);
         }
         Ok(all)
@@ -112,27 +181,4 @@ impl Ensemble {
 /// A text as the models read it.
 pub(crate) fn prepare(text: &str, folded: bool) -> String {
     if folded { fold(text) } else { text.into() }
-}
-
-/// Class scores of each row of token ids, in order. Rows of similar length share a batch.
-///
-/// # Errors
-/// When the scores cannot be read from the device.
-pub(crate) fn logits(encoder: &Encoder, rows: &[&[u32]], pad: u32) -> Result<Vec<Vec<f32>>> {
-    let device: Device = encoder.device();
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&i| rows[i].len());
-    let mut logits = vec![Vec::new(); rows.len()];
-    for block in order.chunks(BATCH_SIZE) {
-        let block_rows: Vec<&[u32]> = block.iter().map(|&i| rows[i]).collect();
-        let scores = encoder.forward(&TextBatch::new(&block_rows, pad, &device), None);
-        let [_, n_labels] = scores.dims();
-        let scores: Vec<f32> = scores
-            .try_into_vec_as()
-            .map_err(|error| Error::Device { what: "class scores", problem: error.to_string() })?;
-        for (&i, row) in block.iter().zip(scores.chunks(n_labels)) {
-            logits[i] = row.to_vec();
-        }
-    }
-    Ok(logits)
 }

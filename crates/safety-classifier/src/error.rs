@@ -12,6 +12,10 @@ pub enum Error {
     #[error(transparent)]
     Data(#[from] cai_data::Error),
 
+    /// The language model could not be loaded, adapted or saved.
+    #[error(transparent)]
+    Model(#[from] cai_model::Error),
+
     /// The training loop stopped.
     #[error(transparent)]
     Train(#[from] cai_train::Error),
@@ -37,6 +41,24 @@ pub enum Error {
         label: String,
         /// The labels of the config, for the message.
         known: String,
+    },
+
+    /// A record has several labels where they exclude each other.
+    #[error(
+        "{place}: {label:?} is several labels; classifier.task: multi_label trains on such records"
+    )]
+    SeveralLabels {
+        /// The record's position in the list.
+        place: String,
+        /// Its labels.
+        label: String,
+    },
+
+    /// A record is called safe and harmful at once.
+    #[error("the text {text:?} has the safe label beside others: take one of them away")]
+    SafeAndHarmful {
+        /// How the text begins.
+        text: String,
     },
 
     /// A column of a record is not there or holds something else than text.

@@ -21,7 +21,7 @@ pub fn evaluate(
         let found = "the file holds no record".into();
         return Err(Error::NoRecords { purpose: "evaluate", found });
     }
-    let samples = samples(records, classifier.labels())?;
+    let samples = samples(records, classifier.labels(), classifier.task())?;
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
     let rows = classifier.probabilities(&texts)?;
     let outcomes: Vec<Outcome> = rows
@@ -29,10 +29,16 @@ pub fn evaluate(
         .zip(&samples)
         .map(|(probabilities, sample)| Outcome {
             probabilities,
-            class: sample.class,
+            classes: sample.classes.clone(),
             group: sample.group.as_deref(),
             source: sample.source.as_deref(),
         })
         .collect();
-    Ok(Evaluation::new(&outcomes, classifier.labels(), classifier.safe(), min_group_size))
+    Ok(Evaluation::new(
+        &outcomes,
+        classifier.labels(),
+        classifier.safe(),
+        classifier.task(),
+        min_group_size,
+    ))
 }

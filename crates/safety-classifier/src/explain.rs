@@ -76,7 +76,8 @@ impl Explanation {
     pub fn html(&self) -> String {
         let mut page = String::from(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Explanation</title>\
-             <style>body{font:16px/1.8 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+             <style>:root{color-scheme:light dark}body{font:16px/1.8 sans-serif;max-width:50em;margin:2em auto;padding:0 1em}\
              span{padding:.15em .2em;border-radius:.2em}</style>",
         );
         let _ = write!(page, "<h1>{}</h1><p>", escape(&self.heading()));
@@ -126,6 +127,7 @@ mod tests {
     fn pages_name_the_words_and_escape_them() {
         let prediction = Prediction {
             label: "toxic_content".into(),
+            labels: vec!["toxic_content".into()],
             probabilities: [("safe".into(), 0.2), ("toxic_content".into(), 0.8)].into(),
             harm: 0.8,
             truncated: false,

@@ -146,7 +146,7 @@ pub fn by_group(outcomes: &[Outcome], safe: usize, min_group_size: usize) -> Vec
         .filter_map(|outcome| {
             Some(Judged {
                 term: *groups.get(outcome.group?)?,
-                harmful: outcome.class != safe,
+                harmful: !outcome.classes.contains(&safe),
                 harm: 1.0 - outcome.probabilities[safe],
                 called: argmax(&outcome.probabilities) != safe,
             })
@@ -214,7 +214,7 @@ mod tests {
     fn a_group_of_three_is_marked() {
         let outcome = |harm: f64, class, group| Outcome {
             probabilities: vec![1.0 - harm, harm],
-            class,
+            classes: vec![class],
             group: Some(group),
             source: None,
         };

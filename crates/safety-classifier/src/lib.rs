@@ -1,7 +1,7 @@
-//! Stage 1: a small transformer that sorts text into safe and four kinds of harm.
+//! Stage 1: sorts text into safe and four kinds of harm.
 //!
-//! The classifier is trained from scratch on labelled texts ([`train`]), with a tokenizer of its
-//! own, and its probabilities are calibrated on held-out texts. A folder holds all of it;
+//! Small models over tokens and n-grams, or a head on Gemma ([`gemma`]), are trained on labelled texts
+//! ([`train`]), and their probabilities are calibrated on held-out texts. A folder holds all of it;
 //! [`SafetyClassifier::load`] reads one and [`SafetyClassifier::predict`] classifies texts.
 //! The labels are those of the config: a text with another label is an error, never a default.
 
@@ -19,15 +19,20 @@ pub mod error;
 pub mod evaluate;
 pub mod explain;
 pub mod fairness;
+pub mod gemma;
 mod html;
 pub mod identity;
-pub mod linear;
+pub mod inference;
+mod members;
 pub mod metrics;
 pub mod model;
 pub mod near;
+pub mod network;
+pub mod ngrams;
 pub mod objective;
 pub mod ood;
 mod optimise;
+pub mod outputs;
 pub mod predict;
 pub mod report;
 pub mod sources;
@@ -36,12 +41,15 @@ mod svg;
 pub mod text;
 pub mod tokenizer;
 pub mod train;
+mod warm_start;
+mod weights;
 pub mod written;
 
-pub use config::{Architecture, ClassWeights, ClassifierConfig, Pooling};
+pub use config::{Architecture, ClassWeights, ClassifierConfig, Pooling, Task};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;
 pub use metrics::Evaluation;
 pub use predict::{Prediction, SafetyClassifier};
 pub use report::Report;
 pub use train::{train, train_on};
+pub use warm_start::WarmStart;

@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::{argmax, expected_calibration_error, mean_nll};
+use crate::calibrate::{Fit, called};
+use crate::config::Task;
 
 /// Measures of a classifier on labelled texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Number of texts.
     pub examples: usize,
-    /// Share of texts whose predicted label is right.
+    /// Share of texts whose predicted label is right; of several labels, all.
     pub accuracy: f64,
     /// Mean F1 over the classes that occur among the texts.
     pub macro_f1: f64,
     /// Mean negative log-likelihood, in nats.
     pub nll: f64,
-    /// Expected calibration error of the predicted class, 15 bins.
+    /// Expected calibration error of what is predicted, 15 bins.
     pub ece: f64,
     /// Area under the ROC curve of `harm` for harmful against safe texts; none if one is missing.
     pub roc_auc: Option<f64>,
@@ -27,7 +28,9 @@ pub struct Evaluation {
     pub false_negative_rate: Option<f64>,
     /// Measures of each class, in the order of the labels.
     pub per_class: Vec<ClassMetrics>,
-    /// `confusion[i][j]`: texts of class i predicted as class j.
+    /// `confusion[i][j]`: texts of class i predicted as class j; empty where a text can have several
+    /// labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub confusion: Vec<Vec<usize>>,
     /// False positives by group of people; none if no text names a group.
     pub groups: Option<GroupMetrics>,
@@ -88,8 +91,8 @@ pub struct GroupRate {
 pub struct Outcome<'a> {
     /// Class probabilities, in the order of the labels.
     pub probabilities: Vec<f64>,
-    /// The true class.
-    pub class: usize,
+    /// The true classes; one where labels exclude each other.
+    pub classes: Vec<usize>,
     /// The group of people that the text is about.
     pub group: Option<&'a str>,
     /// Where the text comes from.
@@ -103,49 +106,86 @@ impl Evaluation {
         outcomes: &[Outcome],
         labels: &[String],
         safe: usize,
+        task: Task,
         min_group_size: usize,
     ) -> Self {
-        let mut confusion = vec![vec![0; labels.len()]; labels.len()];
-        for outcome in outcomes {
-            confusion[outcome.class][argmax(&outcome.probabilities)] += 1;
-        }
+        let judged: Vec<Judged> =
+            outcomes.iter().map(|outcome| Judged::new(outcome, safe, task)).collect();
         let per_class: Vec<ClassMetrics> =
-            labels.iter().enumerate().map(|(i, label)| class(i, label, &confusion)).collect();
+            labels.iter().enumerate().map(|(i, label)| class(i, label, &judged)).collect();
         let present: Vec<f64> =
             per_class.iter().filter(|class| class.support > 0).map(|class| class.f1).collect();
-        let right: usize = (0..labels.len()).map(|i| confusion[i][i]).sum();
-        let safe_texts: usize = confusion[safe].iter().sum();
-        let harmful_texts = outcomes.len() - safe_texts;
-        let missed = confusion.iter().map(|row| row[safe]).sum::<usize>() - confusion[safe][safe];
+        let count = |of: &dyn Fn(&Judged) -> bool| judged.iter().filter(|text| of(text)).count();
+        let (harmful, safe_texts) = (count(&|text| text.harmful), count(&|text| !text.harmful));
+        let false_alarms = count(&|text| !text.harmful && text.called_harmful);
+        let missed = count(&|text| text.harmful && !text.called_harmful);
         let rows: Vec<Vec<f64>> =
             outcomes.iter().map(|outcome| outcome.probabilities.clone()).collect();
-        let classes: Vec<usize> = outcomes.iter().map(|outcome| outcome.class).collect();
+        let truth: Vec<Vec<usize>> =
+            outcomes.iter().map(|outcome| outcome.classes.clone()).collect();
+        let fit = Fit::new(&rows, &truth, task);
         Self {
             examples: outcomes.len(),
-            accuracy: ratio(right, outcomes.len()),
+            accuracy: ratio(count(&|text| text.right()), outcomes.len()),
             macro_f1: present.iter().sum::<f64>() / present.len().max(1) as f64,
-            nll: mean_nll(&rows, &classes),
-            ece: expected_calibration_error(&rows, &classes),
+            nll: fit.nll,
+            ece: fit.ece,
             roc_auc: roc_auc(outcomes, safe),
-            false_positive_rate: (safe_texts > 0)
-                .then(|| ratio(safe_texts - confusion[safe][safe], safe_texts)),
-            false_negative_rate: (harmful_texts > 0).then(|| ratio(missed, harmful_texts)),
+            false_positive_rate: (safe_texts > 0).then(|| ratio(false_alarms, safe_texts)),
+            false_negative_rate: (harmful > 0).then(|| ratio(missed, harmful)),
             per_class,
-            confusion,
-            groups: groups(outcomes, safe, min_group_size),
-            sources: sources(outcomes),
+            confusion: match task {
+                Task::SingleLabel => confusion(&judged, labels.len()),
+                Task::MultiLabel => Vec::new(),
+            },
+            groups: groups(&judged, min_group_size),
+            sources: sources(&judged),
         }
     }
 }
 
-fn class(i: usize, label: &str, confusion: &[Vec<usize>]) -> ClassMetrics {
-    let support: usize = confusion[i].iter().sum();
-    let predicted: usize = confusion.iter().map(|row| row[i]).sum();
+/// A text's truth and what was decided about it.
+struct Judged<'a> {
+    outcome: &'a Outcome<'a>,
+    called: Vec<usize>,
+    harmful: bool,
+    called_harmful: bool,
+}
+
+impl<'a> Judged<'a> {
+    fn new(outcome: &'a Outcome<'a>, safe: usize, task: Task) -> Self {
+        let called = called(&outcome.probabilities, task);
+        Self {
+            harmful: !outcome.classes.contains(&safe),
+            called_harmful: !called.contains(&safe),
+            outcome,
+            called,
+        }
+    }
+
+    fn right(&self) -> bool {
+        self.called == self.outcome.classes
+    }
+}
+
+fn confusion(judged: &[Judged], n: usize) -> Vec<Vec<usize>> {
+    let mut confusion = vec![vec![0; n]; n];
+    for text in judged {
+        confusion[text.outcome.classes[0]][text.called[0]] += 1;
+    }
+    confusion
+}
+
+fn class(i: usize, label: &str, judged: &[Judged]) -> ClassMetrics {
+    let count = |of: &dyn Fn(&Judged) -> bool| judged.iter().filter(|text| of(text)).count();
+    let support = count(&|text| text.outcome.classes.contains(&i));
+    let predicted = count(&|text| text.called.contains(&i));
+    let hits = count(&|text| text.called.contains(&i) && text.outcome.classes.contains(&i));
     ClassMetrics {
         label: label.into(),
-        precision: ratio(confusion[i][i], predicted),
-        recall: ratio(confusion[i][i], support),
-        f1: ratio(2 * confusion[i][i], support + predicted),
+        precision: ratio(hits, predicted),
+        recall: ratio(hits, support),
+        f1: ratio(2 * hits, support + predicted),
         support,
     }
 }
@@ -159,7 +199,7 @@ fn ratio(part: usize, whole: usize) -> f64 {
 fn roc_auc(outcomes: &[Outcome], safe: usize) -> Option<f64> {
     let mut scored: Vec<(f64, bool)> = outcomes
         .iter()
-        .map(|outcome| (1.0 - outcome.probabilities[safe], outcome.class != safe))
+        .map(|outcome| (1.0 - outcome.probabilities[safe], !outcome.classes.contains(&safe)))
         .collect();
     scored.sort_by(|a, b| a.0.total_cmp(&b.0));
     let harmful = scored.iter().filter(|(_, harmful)| *harmful).count();
@@ -177,26 +217,26 @@ fn roc_auc(outcomes: &[Outcome], safe: usize) -> Option<f64> {
     Some((rank_sum - (harmful * (harmful + 1)) as f64 / 2.0) / pairs as f64)
 }
 
-fn sources(outcomes: &[Outcome]) -> BTreeMap<String, SourceAccuracy> {
+fn sources(judged: &[Judged]) -> BTreeMap<String, SourceAccuracy> {
     let mut sources: BTreeMap<String, SourceAccuracy> = BTreeMap::new();
-    for outcome in outcomes {
-        let Some(source) = outcome.source else { continue };
+    for text in judged {
+        let Some(source) = text.outcome.source else { continue };
         let found = sources.entry(source.into()).or_default();
         found.examples += 1;
-        found.right += usize::from(argmax(&outcome.probabilities) == outcome.class);
+        found.right += usize::from(text.right());
         found.accuracy = ratio(found.right, found.examples);
     }
     sources
 }
 
-fn groups(outcomes: &[Outcome], safe: usize, min_group_size: usize) -> Option<GroupMetrics> {
+fn groups(judged: &[Judged], min_group_size: usize) -> Option<GroupMetrics> {
     let mut groups: BTreeMap<String, GroupRate> = BTreeMap::new();
-    for outcome in outcomes {
-        let Some(group) = outcome.group else { continue };
+    for text in judged {
+        let Some(group) = text.outcome.group else { continue };
         let rate = groups.entry(group.into()).or_default();
-        if outcome.class == safe {
+        if !text.harmful {
             rate.safe += 1;
-            rate.false_positives += usize::from(argmax(&outcome.probabilities) != safe);
+            rate.false_positives += usize::from(text.called_harmful);
             rate.false_positive_rate = ratio(rate.false_positives, rate.safe);
         }
     }
@@ -219,11 +259,15 @@ mod tests {
     use super::*;
 
     fn outcome(harm: f64, class: usize, group: Option<&str>) -> Outcome<'_> {
-        Outcome { probabilities: vec![1.0 - harm, harm], class, group, source: None }
+        Outcome { probabilities: vec![1.0 - harm, harm], classes: vec![class], group, source: None }
+    }
+
+    fn labels(number: usize) -> Vec<String> {
+        ["safe", "toxic_content", "self_harm"][..number].iter().map(ToString::to_string).collect()
     }
 
     fn evaluate(outcomes: &[Outcome]) -> Evaluation {
-        Evaluation::new(outcomes, &["safe".into(), "toxic_content".into()], 0, 1)
+        Evaluation::new(outcomes, &labels(2), 0, Task::SingleLabel, 1)
     }
 
     #[test]
@@ -266,5 +310,28 @@ mod tests {
         let groups = found.groups.unwrap();
         assert_eq!(groups.false_positive_gap, Some(0.5));
         assert_eq!(groups.groups["c"].safe, 0);
+    }
+
+    #[test]
+    fn several_labels_are_right_together_or_one_by_one() {
+        let text = |probabilities: [f64; 3], classes: &[usize]| Outcome {
+            probabilities: probabilities.to_vec(),
+            classes: classes.to_vec(),
+            group: None,
+            source: None,
+        };
+        let outcomes = [
+            text([0.1, 0.9, 0.8], &[1, 2]),
+            text([0.1, 0.9, 0.3], &[1, 2]),
+            text([0.4, 0.2, 0.1], &[0]),
+            text([0.3, 0.6, 0.1], &[0]),
+        ];
+        let found = Evaluation::new(&outcomes, &labels(3), 0, Task::MultiLabel, 1);
+        // The third has no probability of a half: its largest counts.
+        assert_eq!(found.accuracy, 0.5);
+        assert!(found.confusion.is_empty());
+        assert_eq!((found.per_class[2].recall, found.per_class[2].precision), (0.5, 1.0));
+        assert_eq!(found.false_positive_rate, Some(0.5));
+        assert_eq!(found.false_negative_rate, Some(0.0));
     }
 }

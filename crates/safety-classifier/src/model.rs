@@ -7,14 +7,16 @@ use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::activation::{relu, softmax};
 use burn::tensor::module::embedding;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use cai_data::seed::Seed;
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TextBatch;
 use crate::config::Pooling;
+use crate::network::{Dropout, Network, Noise, drop_out};
+use crate::tokenizer::PAD_ID;
+use crate::weights::Init;
 
 /// Added to the attention scores of padding: its probability is 0 in f32.
 const MASKED: f32 = -1e9;
@@ -39,8 +41,8 @@ pub struct EncoderShape {
     pub n_heads: usize,
     /// Width of the feed-forward part.
     pub d_ff: usize,
-    /// Number of classes.
-    pub n_labels: usize,
+    /// Number of outputs.
+    pub n_outputs: usize,
     /// How the tokens become one vector.
     #[serde(default)]
     pub pooling: Pooling,
@@ -60,63 +62,28 @@ impl EncoderShape {
 #[derive(Module, Debug)]
 pub struct Encoder {
     /// One vector per token, `[vocab_size, d_model]`.
-    token_embedding: Param<Tensor<2>>,
+    pub(crate) token_embedding: Param<Tensor<2>>,
     /// One vector per position, `[max_length, d_model]`.
-    position_embedding: Param<Tensor<2>>,
-    layers: Vec<Layer>,
-    norm: LayerNorm,
+    pub(crate) position_embedding: Param<Tensor<2>>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: LayerNorm,
     /// One score per token and query, `[d_model, QUERIES]`; none under mean pooling.
-    queries: Option<Linear>,
-    head: Linear,
+    pub(crate) queries: Option<Linear>,
+    pub(crate) head: Linear,
 }
 
 /// One pre-norm layer: `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.
 #[derive(Module, Debug)]
-struct Layer {
-    attention_norm: LayerNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
-    feed_forward_norm: LayerNorm,
-    up: Linear,
-    down: Linear,
+pub(crate) struct Layer {
+    pub(crate) attention_norm: LayerNorm,
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
+    pub(crate) out: Linear,
+    pub(crate) feed_forward_norm: LayerNorm,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
     n_heads: usize,
-}
-
-/// Sets a share of activations to zero while training, and scales up the others.
-///
-/// The draws come from a seed of the training step, not from Burn's global generator, so that a
-/// resumed run sees the same ones.
-#[derive(Debug)]
-pub struct Dropout {
-    rate: f32,
-    rng: ChaCha8Rng,
-}
-
-impl Dropout {
-    /// Dropout at `rate`, or `None` where the rate is 0.
-    pub fn new(rate: f64, seed: Seed) -> Option<Self> {
-        (rate > 0.0).then(|| Self { rate: rate as f32, rng: seed.rng() })
-    }
-
-    fn apply(&mut self, x: Tensor<3>) -> Tensor<3> {
-        let keep = 1.0 / (1.0 - self.rate);
-        let shape = x.dims();
-        let mut draw = || {
-            if self.rng.random::<f32>() < self.rate { 0.0 } else { keep }
-        };
-        let factors: Vec<f32> = (0..shape.iter().product()).map(|_| draw()).collect();
-        let factors = Tensor::from_data(TensorData::new(factors, shape), &x.device());
-        x * factors
-    }
-}
-
-fn drop_out(dropout: &mut Option<Dropout>, x: Tensor<3>) -> Tensor<3> {
-    match dropout {
-        Some(dropout) => dropout.apply(x),
-        None => x,
-    }
 }
 
 impl Encoder {
@@ -151,34 +118,88 @@ impl Encoder {
                 Pooling::Mean => None,
                 Pooling::Attention => Some(init.linear("queries", d, QUERIES)),
             },
-            head: init.linear("head", shape.pooled(), shape.n_labels),
+            head: init.linear("head", shape.pooled(), shape.n_outputs),
         }
     }
 
-    /// The device that the weights are on.
-    pub fn device(&self) -> Device {
-        self.token_embedding.val().device()
+    /// The encoder with what stands behind its layers made anew.
+    pub(crate) fn with_new_head(self, shape: &EncoderShape, seed: Seed, device: &Device) -> Self {
+        let Self { queries, head, .. } = Self::new(shape, seed, device);
+        Self { queries, head, ..self }
     }
 
-    /// Class scores before the softmax, `[batch, n_labels]`. `dropout` is for training only.
-    pub fn forward(&self, batch: &TextBatch, mut dropout: Option<Dropout>) -> Tensor<2> {
+    /// Scores before the softmax, `[batch, n_outputs]`. `dropout` is for training only.
+    pub fn scores(&self, batch: &TextBatch, mut dropout: Option<Dropout>) -> Tensor<2> {
+        let x = self.hidden(batch, &mut dropout);
+        let [rows, width, _] = x.dims();
+        let pooled = match &self.queries {
+            None => mean_of_real(x, batch.real.clone()),
+            Some(queries) => attended(queries, x, padding(batch).reshape([rows, 1, width])),
+        };
+        self.head.forward(drop_out(&mut dropout, pooled))
+    }
+
+    /// What the layers make of each token, `[batch, width, d_model]`.
+    pub(crate) fn hidden(&self, batch: &TextBatch, dropout: &mut Option<Dropout>) -> Tensor<3> {
         let [rows, width] = batch.ids.dims();
         let tokens = embedding(self.token_embedding.val(), batch.ids.clone());
         let positions = self.position_embedding.val().narrow(0, 0, width);
-        let mut x = drop_out(&mut dropout, tokens + positions.unsqueeze::<3>());
-        // 0 at real tokens, MASKED at padding.
-        let padding = (batch.real.clone() - 1.0).mul_scalar(-MASKED).reshape([rows, 1, 1, width]);
+        let mut x = drop_out(dropout, tokens + positions.unsqueeze::<3>());
+        let padding = padding(batch).reshape([rows, 1, 1, width]);
         for layer in &self.layers {
-            x = layer.forward(x, &padding, &mut dropout);
+            x = layer.forward(x, &padding, dropout);
         }
-        let x = self.norm.forward(x);
-        let pooled = match &self.queries {
-            None => mean_of_real(x, batch.real.clone()),
-            Some(queries) => attended(queries, x, padding.reshape([rows, 1, width])),
-        };
-        let pooled = drop_out(&mut dropout, pooled.unsqueeze_dim(1)).squeeze_dim(1);
-        self.head.forward(pooled)
+        self.norm.forward(x)
     }
+
+    /// The vectors of the tokens, `[vocab_size, d_model]`.
+    pub(crate) fn token_vectors(&self) -> Tensor<2> {
+        self.token_embedding.val()
+    }
+}
+
+/// What is added to attention scores: 0 at real tokens, [`MASKED`] at padding, `[batch, width]`.
+fn padding(batch: &TextBatch) -> Tensor<2> {
+    (batch.real.clone() - 1.0).mul_scalar(-MASKED)
+}
+
+impl Network for Encoder {
+    type Text = [u32];
+
+    fn device(&self) -> Device {
+        self.token_embedding.val().device()
+    }
+
+    fn length(text: &[u32]) -> usize {
+        text.len()
+    }
+
+    /// Every text has at least one token.
+    fn forward(&self, texts: &[&[u32]], noise: Option<Noise>) -> Tensor<2> {
+        let device = self.device();
+        match noise {
+            None => self.scores(&TextBatch::new(texts, PAD_ID, &device), None),
+            Some(noise) => {
+                let seen = unseen_tokens(texts, noise);
+                let seen: Vec<&[u32]> = seen.iter().map(Vec::as_slice).collect();
+                self.scores(&TextBatch::new(&seen, PAD_ID, &device), noise.of_activations())
+            }
+        }
+    }
+}
+
+/// The texts with a share of the tokens, never the first, replaced by padding that is attended to.
+fn unseen_tokens(texts: &[&[u32]], noise: Noise) -> Vec<Vec<u32>> {
+    let mut rows: Vec<Vec<u32>> = texts.iter().map(|row| row.to_vec()).collect();
+    if noise.input_dropout > 0.0 {
+        let mut rng = noise.seed.derive("token dropout").rng();
+        for id in rows.iter_mut().flat_map(|row| row.iter_mut().skip(1)) {
+            if rng.random_bool(noise.input_dropout) {
+                *id = PAD_ID;
+            }
+        }
+    }
+    rows
 }
 
 /// Means of the tokens, `[batch, width, d]`, weighted by the softmax of each query's scores, side by
@@ -223,31 +244,6 @@ impl Layer {
     }
 }
 
-/// Initial weights, each drawn from the run's seed and the weight's name.
-struct Init<'a> {
-    seed: Seed,
-    device: &'a Device,
-}
-
-impl Init<'_> {
-    fn uniform(&self, name: &str, shape: [usize; 2], bound: f32) -> Param<Tensor<2>> {
-        let mut rng = self.seed.derive(name).rng();
-        let values: Vec<f32> =
-            (0..shape[0] * shape[1]).map(|_| rng.random_range(-bound..bound)).collect();
-        Param::from_data(TensorData::new(values, shape), self.device)
-    }
-
-    /// Glorot's uniform distribution, biases 0.
-    fn linear(&self, name: &str, d_in: usize, d_out: usize) -> Linear {
-        let bound = (6.0 / (d_in + d_out) as f32).sqrt();
-        let bias = TensorData::new(vec![0f32; d_out], [d_out]);
-        Linear {
-            weight: self.uniform(name, [d_in, d_out], bound),
-            bias: Some(Param::from_data(bias, self.device)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,7 +256,7 @@ mod tests {
             n_layers: 2,
             n_heads: 4,
             d_ff: 32,
-            n_labels: 5,
+            n_outputs: 5,
             pooling,
         };
         Encoder::new(&shape, Seed(7), &Device::flex())
@@ -268,7 +264,7 @@ mod tests {
 
     fn logits(encoder: &Encoder, rows: &[&[u32]]) -> Vec<f32> {
         let batch = TextBatch::new(rows, 0, &Device::flex());
-        encoder.forward(&batch, None).try_into_vec_as().unwrap()
+        encoder.scores(&batch, None).try_into_vec_as().unwrap()
     }
 
     #[test]
@@ -288,19 +284,5 @@ mod tests {
         let rows: [&[u32]; 1] = [&[1, 2, 3]];
         let logits = || logits(&encoder(Pooling::Mean), &rows);
         assert_eq!(logits(), logits());
-    }
-
-    #[test]
-    fn dropout_keeps_the_mean_and_follows_its_seed() {
-        let x = Tensor::<3>::ones([4, 50, 50], &Device::flex());
-        let draw = |seed| {
-            let dropped = Dropout::new(0.25, Seed(seed)).unwrap().apply(x.clone());
-            dropped.try_into_vec_as::<f32>().unwrap()
-        };
-        let mean = draw(1).iter().sum::<f32>() / 10_000.0;
-        assert!((mean - 1.0).abs() < 0.03, "{mean}");
-        assert_eq!(draw(1), draw(1));
-        assert_ne!(draw(1), draw(2));
-        assert!(Dropout::new(0.0, Seed(1)).is_none());
     }
 }

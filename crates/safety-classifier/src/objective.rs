@@ -1,182 +1,239 @@
 //! Cross-entropy over the classes, as the training loop wants it.
 
-use burn::tensor::activation::log_softmax;
+use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Tensor, TensorData};
 use cai_data::seed::Seed;
 use cai_train::{Metrics, Objective, ObjectiveError, StepLoss};
-use rand::RngExt;
 
-use crate::batch::TextBatch;
-use crate::calibrate::{argmax, probabilities};
-use crate::config::{ClassWeights, ClassifierConfig};
-use crate::ensemble::logits;
-use crate::error::Result;
-use crate::model::{Dropout, Encoder};
-use crate::tokenizer::TextTokenizer;
+use crate::calibrate::argmax;
+use crate::config::{ClassWeights, ClassifierConfig, Task};
+use crate::network::{Network, Noise, logits};
+use crate::outputs::Outputs;
 
-/// Texts as token ids, with their classes.
-#[derive(Clone, Debug, Default)]
-pub struct Tokens {
-    /// Token ids of each text.
-    pub ids: Vec<Vec<u32>>,
-    /// The class of each text.
-    pub classes: Vec<usize>,
+/// Texts as a network reads them, with their classes.
+pub struct Labelled<'a, T: ?Sized> {
+    /// The texts.
+    pub texts: Vec<&'a T>,
+    /// The labels of each text: one where they exclude each other.
+    pub classes: &'a [Vec<usize>],
+}
+
+/// What the network's outputs stand for, and which of them is right for each training text.
+#[derive(Clone, Copy)]
+pub struct Targets<'a> {
+    /// The label of each output.
+    pub outputs: &'a Outputs,
+    /// The right outputs of each training text.
+    pub of_text: &'a [Vec<usize>],
 }
 
 /// Weighted cross-entropy of the training texts; loss and accuracy of the held-out ones.
-#[derive(Clone, Debug)]
-pub struct CrossEntropy {
+///
+/// Where labels exclude each other it is that of the softmax, `−log p(class)`; else that of a sigmoid
+/// per label, `−Σ_c log p(c is right)`.
+pub struct CrossEntropy<'a, N: Network> {
     /// Texts to train on.
-    pub train: Tokens,
+    pub train: Labelled<'a, N::Text>,
     /// Texts to evaluate on.
-    pub held_out: Tokens,
-    class_weights: Vec<f64>,
-    dropout: f64,
-    token_dropout: f64,
+    pub held_out: Labelled<'a, N::Text>,
+    targets: Targets<'a>,
+    /// How much each training text counts.
+    weights: Vec<f64>,
+    noise: Noise,
     label_smoothing: f64,
-    pad: u32,
+    task: Task,
 }
 
-impl Tokens {
-    /// Encodes prepared texts.
-    ///
-    /// # Errors
-    /// When the tokenizer fails.
-    pub fn new(texts: &[String], classes: Vec<usize>, tokenizer: &TextTokenizer) -> Result<Self> {
-        let encode = |text: &String| Ok(tokenizer.encode(text)?.ids);
-        let ids = texts.iter().map(encode).collect::<Result<_>>()?;
-        Ok(Self { ids, classes })
+impl<'a, N: Network> CrossEntropy<'a, N> {
+    /// The objective for these texts. Every class occurs in `train`. The loop gives the seed of the
+    /// noise.
+    pub fn new(
+        train: Labelled<'a, N::Text>,
+        held_out: Labelled<'a, N::Text>,
+        targets: Targets<'a>,
+        noise: Noise,
+        config: &ClassifierConfig,
+    ) -> Self {
+        let weights = text_weights(train.classes, config);
+        let ClassifierConfig { label_smoothing, task, .. } = *config;
+        Self { train, held_out, targets, weights, noise, label_smoothing, task }
     }
 
-    fn rows(&self, items: &[usize]) -> Vec<&[u32]> {
-        items.iter().map(|&i| self.ids[i].as_slice()).collect()
+    /// The smoothed truth about a training text, as the probability of each output.
+    fn target(&self, item: usize) -> Vec<f32> {
+        let n = self.targets.outputs.len();
+        let smooth = self.label_smoothing;
+        let rest = match self.task {
+            Task::SingleLabel => smooth / n as f64,
+            Task::MultiLabel => smooth / 2.0,
+        };
+        let mut target = vec![rest as f32; n];
+        let right = &self.targets.of_text[item];
+        right.iter().for_each(|&output| target[output] += (1.0 - smooth) as f32);
+        target
     }
-}
 
-impl CrossEntropy {
-    /// The objective for these texts. Every class occurs in `train`.
-    pub fn new(train: Tokens, held_out: Tokens, config: &ClassifierConfig, pad: u32) -> Self {
-        let class_weights = class_weights(&train.classes, config);
-        let ClassifierConfig { dropout, token_dropout, label_smoothing, .. } = *config;
-        Self { train, held_out, class_weights, dropout, token_dropout, label_smoothing, pad }
-    }
-
-    /// The rows with a share of the tokens, never the first, replaced by padding that is attended to:
-    /// a text must be recognised by more than one of its words.
-    fn masked(&self, rows: &[&[u32]], seed: Seed) -> Vec<Vec<u32>> {
-        let mut rows: Vec<Vec<u32>> = rows.iter().map(|row| row.to_vec()).collect();
-        if self.token_dropout > 0.0 {
-            let mut rng = seed.derive("token dropout").rng();
-            for id in rows.iter_mut().flat_map(|row| row.iter_mut().skip(1)) {
-                if rng.random_bool(self.token_dropout) {
-                    *id = self.pad;
-                }
+    /// `target · log p` for each text and output, `[texts, outputs]`.
+    fn log_likelihood(&self, scores: Tensor<2>, targets: Vec<f32>) -> Tensor<2> {
+        let targets =
+            Tensor::<2>::from_data(TensorData::new(targets, scores.dims()), &scores.device());
+        match self.task {
+            Task::SingleLabel => log_softmax(scores, 1) * targets,
+            Task::MultiLabel => {
+                let yes = log_sigmoid(scores.clone()) * targets.clone();
+                yes + log_sigmoid(-scores) * targets.neg().add_scalar(1.0)
             }
         }
-        rows
     }
 
-    fn weight_of(&self, item: usize) -> f64 {
-        self.class_weights[self.train.classes[item]]
+    /// 1 if the labels that the scores of the labels stand for are these.
+    fn right(&self, row: &[f32], classes: &[usize]) -> f64 {
+        let right = match self.task {
+            Task::SingleLabel => classes == [argmax(row)],
+            Task::MultiLabel => {
+                row.iter().enumerate().all(|(c, score)| (*score > 0.0) == classes.contains(&c))
+            }
+        };
+        f64::from(u8::from(right))
     }
 }
 
-impl Objective<Encoder> for CrossEntropy {
+impl<N: Network> Objective<N> for CrossEntropy<'_, N> {
     fn len(&self) -> usize {
-        self.train.classes.len()
+        self.train.texts.len()
     }
 
     fn lengths(&self) -> Vec<usize> {
-        self.train.ids.iter().map(Vec::len).collect()
+        self.train.texts.iter().map(|text| N::length(text)).collect()
     }
 
     fn weight(&self, items: &[usize]) -> f64 {
-        items.iter().map(|&item| self.weight_of(item)).sum()
+        items.iter().map(|&item| self.weights[item]).sum()
     }
 
     fn loss(
         &self,
-        model: &Encoder,
+        model: &N,
         items: &[usize],
         seed: Seed,
     ) -> std::result::Result<StepLoss, ObjectiveError> {
-        let device = model.device();
-        let rows = self.train.rows(items);
-        let masked = self.masked(&rows, seed);
-        let rows_seen: Vec<&[u32]> = masked.iter().map(Vec::as_slice).collect();
-        let batch = TextBatch::new(&rows_seen, self.pad, &device);
-        let scores = model.forward(&batch, Dropout::new(self.dropout, seed));
-        let log_probs = log_softmax(scores, 1);
+        let texts: Vec<&N::Text> = items.iter().map(|&item| self.train.texts[item]).collect();
+        let scores = model.forward(&texts, Some(Noise { seed, ..self.noise }));
+        let rows: Vec<f32> = scores.clone().inner().try_into_vec_as()?;
 
-        // Minus each text's weight, spread over the classes as the smoothed truth is.
-        let [_, n_labels] = log_probs.dims();
-        let mut weights = vec![0f32; items.len() * n_labels];
-        let spread = self.label_smoothing / n_labels as f64;
-        for (row, &item) in items.iter().enumerate() {
-            let weight = self.weight_of(item);
-            let row = &mut weights[row * n_labels..(row + 1) * n_labels];
-            row.fill(-(weight * spread) as f32);
-            row[self.train.classes[item]] -= (weight * (1.0 - self.label_smoothing)) as f32;
+        // Minus each text's weight times its truth.
+        let mut targets = Vec::with_capacity(rows.len());
+        let mut weights = Vec::with_capacity(rows.len());
+        let mut metrics = Metrics::new();
+        let outputs = self.targets.outputs;
+        for (row, &item) in rows.chunks(outputs.len()).zip(items) {
+            targets.extend(self.target(item));
+            weights.extend(vec![-self.weights[item] as f32; outputs.len()]);
+            metrics.add(
+                "accuracy",
+                self.right(&outputs.merge(row), &self.train.classes[item]),
+                1.0,
+            );
         }
-        let shape = [items.len(), n_labels];
-        let weights = Tensor::<2>::from_data(TensorData::new(weights, shape), &device);
-        let surrogate = (log_probs.clone() * weights).sum();
-
-        let log_probs: Vec<f32> = log_probs.inner().try_into_vec_as()?;
-        let (mut loss, mut metrics) = (0.0, Metrics::new());
-        for (row, &item) in log_probs.chunks(n_labels).zip(items) {
-            let class = self.train.classes[item];
-            let mean = row.iter().map(|&p| f64::from(p)).sum::<f64>() / n_labels as f64;
-            let smoothed = self.label_smoothing * mean;
-            loss -= self.weight_of(item)
-                * ((1.0 - self.label_smoothing) * f64::from(row[class]) + smoothed);
-            metrics.add("accuracy", f64::from(u8::from(argmax(row) == class)), 1.0);
-        }
-        let tokens = rows.iter().map(|row| row.len()).sum();
+        let weights =
+            Tensor::<2>::from_data(TensorData::new(weights, scores.dims()), &scores.device());
+        let surrogate = (self.log_likelihood(scores, targets) * weights).sum();
+        let loss = f64::from(surrogate.clone().inner().into_scalar::<f32>());
+        let tokens = texts.iter().map(|text| N::length(text)).sum();
         Ok(StepLoss { surrogate, loss, tokens, metrics })
     }
 
-    fn evaluate(&self, model: &Encoder) -> std::result::Result<Metrics, ObjectiveError> {
+    fn evaluate(&self, model: &N) -> std::result::Result<Metrics, ObjectiveError> {
         let mut metrics = Metrics::new();
-        let rows: Vec<&[u32]> = self.held_out.ids.iter().map(Vec::as_slice).collect();
-        for (row, &class) in logits(model, &rows, self.pad)?.iter().zip(&self.held_out.classes) {
-            let probability = probabilities(row, 1.0)[class].max(f64::MIN_POSITIVE);
-            metrics.add("loss", -probability.ln(), 1.0);
-            metrics.add("accuracy", f64::from(u8::from(argmax(row) == class)), 1.0);
+        let rows = self.targets.outputs.merge_all(logits(model, &self.held_out.texts)?);
+        for (row, classes) in rows.iter().zip(self.held_out.classes) {
+            metrics.add("loss", -log_likelihood(row, classes, self.task), 1.0);
+            metrics.add("accuracy", self.right(row, classes), 1.0);
         }
         Ok(metrics)
     }
 }
 
-/// How much a text of each class counts. Every class occurs in `classes`.
-pub(crate) fn class_weights(classes: &[usize], config: &ClassifierConfig) -> Vec<f64> {
+/// The log-likelihood of a text's labels under its scores.
+fn log_likelihood(row: &[f32], classes: &[usize], task: Task) -> f64 {
+    match task {
+        Task::SingleLabel => {
+            let log_p = crate::calibrate::log_softmax(row);
+            classes.iter().map(|&class| log_p[class]).sum()
+        }
+        Task::MultiLabel => {
+            let log_p = |(c, &score): (usize, &f32)| {
+                let score = f64::from(if classes.contains(&c) { score } else { -score });
+                -(-score).exp().ln_1p()
+            };
+            row.iter().enumerate().map(log_p).sum()
+        }
+    }
+}
+
+/// How much each text counts: that of its class, of several classes that of the rarest. Every class
+/// occurs in `classes`.
+pub(crate) fn text_weights(classes: &[Vec<usize>], config: &ClassifierConfig) -> Vec<f64> {
     let n_labels = config.labels.len();
     let power = match config.class_weights {
-        ClassWeights::None => return vec![1.0; n_labels],
+        ClassWeights::None => return vec![1.0; classes.len()],
         ClassWeights::Balanced => 1.0,
         ClassWeights::Sqrt => 0.5,
     };
-    (0..n_labels)
-        .map(|class| {
-            let number = classes.iter().filter(|&&other| other == class).count();
-            (classes.len() as f64 / (n_labels * number) as f64).powf(power)
-        })
-        .collect()
+    let mut texts = vec![0usize; n_labels];
+    classes.iter().flatten().for_each(|&class| texts[class] += 1);
+    let weight =
+        |class: usize| (classes.len() as f64 / (n_labels * texts[class]) as f64).powf(power);
+    classes.iter().map(|own| own.iter().map(|&class| weight(class)).fold(0.0, f64::max)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ngrams::{Bag, BagShape};
+    use burn::tensor::Device;
+
+    const NOISE: Noise = Noise { dropout: 0.0, input_dropout: 0.0, seed: Seed(1) };
+
+    fn config(task: Task, class_weights: ClassWeights) -> ClassifierConfig {
+        let labels = vec!["safe".into(), "self_harm".into()];
+        ClassifierConfig { labels, task, class_weights, ..Default::default() }
+    }
+
+    fn labelled<'a>(
+        texts: &'a [Vec<(u32, f32)>],
+        classes: &'a [Vec<usize>],
+    ) -> Labelled<'a, [(u32, f32)]> {
+        Labelled { texts: texts.iter().map(Vec::as_slice).collect(), classes }
+    }
 
     #[test]
     fn balanced_classes_weigh_the_same() {
-        let labels = vec!["safe".into(), "self_harm".into()];
-        let class_weights = ClassWeights::Balanced;
-        let config = ClassifierConfig { labels, class_weights, ..Default::default() };
-        let ids = vec![vec![1]; 4];
-        let train = Tokens { ids, classes: vec![0, 0, 0, 1] };
-        let objective = CrossEntropy::new(train, Tokens::default(), &config, 0);
-        assert!((objective.weight(&[0, 1, 2]) - objective.weight(&[3])).abs() < 1e-12);
-        assert!((objective.weight(&[0, 1, 2, 3]) - 4.0).abs() < 1e-12);
+        let config = config(Task::SingleLabel, ClassWeights::Balanced);
+        let weights = text_weights(&[vec![0], vec![0], vec![0], vec![1]], &config);
+        assert!((weights[..3].iter().sum::<f64>() - weights[3]).abs() < 1e-12);
+        assert!((weights.iter().sum::<f64>() - 4.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_loss_is_that_of_the_scores() {
+        let texts = [vec![(0, 1.0)], vec![(1, -2.0), (2, 1.0)], vec![(2, 3.0)]];
+        let classes = [vec![0], vec![1], vec![0, 1]];
+        let bag =
+            Bag::new(&BagShape { ngrams: 3, width: 4, n_outputs: 2 }, Seed(5), &Device::flex());
+        let all: Vec<&[(u32, f32)]> = texts.iter().map(Vec::as_slice).collect();
+        for (task, number) in [(Task::SingleLabel, 2), (Task::MultiLabel, 3)] {
+            let config = config(task, ClassWeights::None);
+            let data = || labelled(&texts[..number], &classes[..number]);
+            let outputs = Outputs::plain(2);
+            let targets = Targets { outputs: &outputs, of_text: &classes[..number] };
+            let objective = CrossEntropy::<Bag>::new(data(), data(), targets, NOISE, &config);
+            let items: Vec<usize> = (0..number).collect();
+            let found = objective.loss(&bag, &items, Seed(1)).unwrap().loss;
+            let rows = logits(&bag, &all[..number]).unwrap();
+            let expected: f64 =
+                rows.iter().zip(&classes).map(|(row, own)| -log_likelihood(row, own, task)).sum();
+            assert!((found - expected).abs() < 1e-4, "{task:?}: {found} {expected}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::curves::auroc;
+use crate::ensemble::prepare;
 use crate::error::Result;
 use crate::predict::SafetyClassifier;
 
@@ -24,7 +25,7 @@ pub struct OodScore {
     pub uncertainty: f64,
     /// Minus the log-sum-exp of the class scores, averaged over the models.
     pub energy: f64,
-    /// Share of the words that the linear path does not know; 0 without one.
+    /// Share of the words that are not among the n-grams; 0 without n-grams.
     pub unknown: f64,
 }
 
@@ -50,13 +51,16 @@ impl SafetyClassifier {
         let checkpoint = self.checkpoint();
         let members = checkpoint.models.scores(texts)?.members;
         let rows = checkpoint.calibration.probabilities(&members);
-        let prepared = checkpoint.models.prepare(texts);
-        let linear = checkpoint.models.linear.as_ref();
+        let unknown = |text: &&str| {
+            let ngrams = checkpoint.models.ngrams.as_ref();
+            ngrams.map_or(0.0, |n| n.unknown_words(&prepare(text, checkpoint.models.fold)))
+        };
+        let unknown: Vec<f64> = texts.iter().map(unknown).collect();
         let score = |(i, row): (usize, &Vec<f64>)| OodScore {
             uncertainty: 1.0 - row.iter().copied().fold(0.0, f64::max),
             energy: -members.iter().map(|member| log_sum_exp(&member[i])).sum::<f64>()
                 / members.len().max(1) as f64,
-            unknown: linear.map_or(0.0, |linear| linear.unknown_words(&prepared[i])),
+            unknown: unknown[i],
         };
         Ok(rows.iter().enumerate().map(score).collect())
     }

@@ -7,8 +7,9 @@ use burn::tensor::Device;
 use cai_data::hash;
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::argmax;
+use crate::calibrate::{argmax, called};
 use crate::checkpoint::Checkpoint;
+use crate::config::Task;
 use crate::error::{Error, Result};
 
 /// What the classifier says about a text.
@@ -16,7 +17,9 @@ use crate::error::{Error, Result};
 pub struct Prediction {
     /// The most probable label.
     pub label: String,
-    /// Calibrated probability of every label; they sum to 1.
+    /// Every label with a probability of 1/2 or more where a text can have several; else that one.
+    pub labels: Vec<String>,
+    /// Calibrated probability of every label; they sum to 1 where labels exclude each other.
     pub probabilities: BTreeMap<String, f64>,
     /// Probability that the text is not safe: 1 − P(safe).
     pub harm: f64,
@@ -75,6 +78,11 @@ impl SafetyClassifier {
         &self.checkpoint.config.safe_label
     }
 
+    /// Whether labels exclude each other.
+    pub fn task(&self) -> Task {
+        self.checkpoint.config.task
+    }
+
     /// SHA-256 over the folder's files: equal for classifiers that answer the same.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -101,9 +109,15 @@ impl SafetyClassifier {
         let labels = self.labels();
         Prediction {
             label: labels[argmax(row)].clone(),
+            labels: called(row, self.task()).into_iter().map(|i| labels[i].clone()).collect(),
             probabilities: labels.iter().cloned().zip(row.iter().copied()).collect(),
             // The sum keeps small probabilities that 1 − P(safe) would round away.
-            harm: (0..row.len()).filter(|&i| i != self.safe).map(|i| row[i]).sum(),
+            harm: match self.task() {
+                Task::SingleLabel => {
+                    (0..row.len()).filter(|&i| i != self.safe).map(|i| row[i]).sum()
+                }
+                Task::MultiLabel => 1.0 - row[self.safe],
+            },
             truncated,
         }
     }

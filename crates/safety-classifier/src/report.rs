@@ -8,7 +8,7 @@ use cai_data::atomic;
 use cai_train::{LogEntry, TrainReport};
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::Calibration;
+use crate::calibrate::{Calibration, Fit};
 use crate::data::Counts;
 use crate::error::Result;
 use crate::metrics::Evaluation;
@@ -20,26 +20,50 @@ pub struct Report {
     pub data: Counts,
     /// Tokens of the tokenizer; none without an encoder.
     pub vocab_size: Option<usize>,
-    /// N-grams of the linear path; none without one.
+    /// N-grams of the linear path and the bags; none without one.
     pub ngrams: Option<usize>,
-    /// How the encoder was trained (the last one, of several); none without one.
-    pub encoder: Option<EncoderTraining>,
-    /// Held-out accuracy of each model alone.
-    pub members: BTreeMap<String, f64>,
+    /// Each model alone.
+    pub members: Vec<Member>,
+    /// How each network was trained.
+    pub networks: Vec<NetworkTraining>,
     /// How the models are weighed and calibrated, fitted to the held-out texts.
     pub calibration: Calibration,
+    /// The same fitted on one half of the held-out texts and measured on the other, both ways.
+    pub crossed: Crossed,
     /// Measures on the held-out texts, with calibrated probabilities.
     pub held_out: Evaluation,
 }
 
-/// How an encoder was trained.
+/// Measures on texts that calibration was not fitted to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Crossed {
+    /// Share of texts that are right.
+    pub accuracy: f64,
+    /// How well the probabilities fit.
+    pub fit: Fit,
+}
+
+/// A model of the classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EncoderTraining {
+pub struct Member {
+    /// Its kind and number.
+    pub name: String,
+    /// How much its log-probabilities count.
+    pub weight: f64,
+    /// Its accuracy on the held-out texts, alone and not calibrated.
+    pub accuracy: f64,
+}
+
+/// How a network was trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkTraining {
+    /// Its kind and number.
+    pub name: String,
     /// Number of weights.
     pub parameters: usize,
     /// Optimiser steps.
     pub steps: usize,
-    /// Tokens seen in training, padding not counted.
+    /// Tokens, or n-grams, seen in training, padding not counted.
     pub tokens: u64,
     /// Last value of every training metric.
     pub metrics: BTreeMap<String, f64>,
@@ -47,10 +71,11 @@ pub struct EncoderTraining {
     pub log_history: Vec<LogEntry>,
 }
 
-impl From<TrainReport> for EncoderTraining {
-    fn from(report: TrainReport) -> Self {
+impl NetworkTraining {
+    /// What the loop reports, without times.
+    pub(crate) fn new(name: String, report: TrainReport) -> Self {
         let TrainReport { trainable_parameters: parameters, steps, tokens, metrics, .. } = report;
-        Self { parameters, steps, tokens, metrics, log_history: report.log_history }
+        Self { name, parameters, steps, tokens, metrics, log_history: report.log_history }
     }
 }
 
@@ -93,7 +118,15 @@ impl Report {
                 after.brier
             ),
         );
-        for ((name, accuracy), weight) in self.members.iter().zip(self.weights()) {
+        line(
+            &mut page,
+            format_args!(
+                "Fitted on one half of these texts and measured on the other, both ways: accuracy {:.4}, \
+                 calibration error {:.4}.\n",
+                self.crossed.accuracy, self.crossed.fit.ece
+            ),
+        );
+        for Member { name, weight, accuracy } in &self.members {
             line(
                 &mut page,
                 format_args!("- {name} alone: accuracy {accuracy:.4}, weight {weight:.3}"),
@@ -102,23 +135,14 @@ impl Report {
         page
     }
 
-    /// The weights in the order of `members`' names: encoders before the linear path.
-    fn weights(&self) -> Vec<f64> {
-        let mut weights = self.calibration.weights.clone();
-        if self.ngrams.is_some() && !weights.is_empty() {
-            weights.rotate_left(1);
-        }
-        weights
-    }
-
     fn sizes(&self, train: usize, held_out: usize) -> String {
-        let encoder = self.encoder.as_ref().map(|encoder| {
-            let vocabulary = self.vocab_size.unwrap_or_default();
-            let EncoderTraining { parameters, steps, .. } = encoder;
-            format!("{parameters} weights, {vocabulary} tokens in the vocabulary, {steps} steps")
-        });
-        let linear = self.ngrams.map(|ngrams| format!("{ngrams} n-grams"));
-        let models: Vec<String> = encoder.into_iter().chain(linear).collect();
+        let network = |network: &NetworkTraining| {
+            format!("{}: {} weights, {} steps", network.name, network.parameters, network.steps)
+        };
+        let vocabulary = self.vocab_size.map(|size| format!("{size} tokens in the vocabulary"));
+        let ngrams = self.ngrams.map(|ngrams| format!("{ngrams} n-grams"));
+        let networks = self.networks.iter().map(network);
+        let models: Vec<String> = vocabulary.into_iter().chain(ngrams).chain(networks).collect();
         format!(
             "{}.\n\n- records: {}\n- trained on: {train}\n- held out: {held_out}",
             models.join("; "),
@@ -145,25 +169,31 @@ pub fn evaluation_markdown(evaluation: &Evaluation) -> String {
         ),
     );
     let labels: Vec<&str> = evaluation.per_class.iter().map(|class| class.label.as_str()).collect();
-    let predicted = labels.join(" | ");
-    line(&mut page, format_args!("| class | texts | precision | recall | F1 | {predicted} |"));
-    line(&mut page, format_args!("|---|{}", "---:|".repeat(4 + labels.len())));
-    for (class, row) in evaluation.per_class.iter().zip(&evaluation.confusion) {
-        let cells: Vec<String> = row.iter().map(usize::to_string).collect();
+    let predicted: &[&str] = if evaluation.confusion.is_empty() { &[] } else { &labels };
+    let columns: String = predicted.iter().map(|label| format!(" {label} |")).collect();
+    line(&mut page, format_args!("| class | texts | precision | recall | F1 |{columns}"));
+    line(&mut page, format_args!("|---|{}", "---:|".repeat(4 + predicted.len())));
+    for (i, class) in evaluation.per_class.iter().enumerate() {
+        let cells: Vec<String> = match evaluation.confusion.get(i) {
+            Some(row) => row.iter().map(usize::to_string).collect(),
+            None => Vec::new(),
+        };
         line(
             &mut page,
             format_args!(
-                "| {} | {} | {:.3} | {:.3} | {:.3} | {} |",
+                "| {} | {} | {:.3} | {:.3} | {:.3} | {}",
                 class.label,
                 class.support,
                 class.precision,
                 class.recall,
                 class.f1,
-                cells.join(" | ")
+                cells.iter().map(|cell| format!("{cell} | ")).collect::<String>().trim_end()
             ),
         );
     }
-    page.push_str("\nThe last columns count the predicted classes.\n");
+    if !evaluation.confusion.is_empty() {
+        page.push_str("\nThe last columns count the predicted classes.\n");
+    }
     if let Some(groups) = &evaluation.groups {
         let gap = optional(groups.false_positive_gap);
         line(&mut page, format_args!("\nFalse-positive gap between groups: {gap}.\n"));

@@ -10,6 +10,7 @@ use polars::prelude::{AnyValue, CsvReadOptions, DataFrame, DataType, ParquetRead
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::data::{SEPARATOR, classes_of};
 use crate::error::{Error, Result};
 
 /// A file of labelled texts and what its columns are called. In a config, a plain path stands for
@@ -98,6 +99,7 @@ impl Source {
             Some(Value::String(value)) => Ok(Some(value)),
             Some(Value::Null) | None => Ok(None),
             Some(Value::Number(value)) => Ok(Some(value.to_string())),
+            Some(Value::Array(values)) if column == self.label => Ok(Some(joined(&values))),
             Some(_) => {
                 Err(Error::Column { place: place(), column: column.into(), problem: "is no text" })
             }
@@ -109,16 +111,20 @@ impl Source {
         };
         let text = take(&self.text)?.ok_or_else(|| missing(&self.text))?;
         let given = take(&self.label)?.ok_or_else(|| missing(&self.label))?;
-        let label = self.map.get(&given).cloned().unwrap_or(given);
+        let mapped = |label: &str| self.map.get(label).cloned().unwrap_or_else(|| label.into());
+        let label = given.split(SEPARATOR).map(mapped).collect::<Vec<_>>().join(SEPARATOR);
         let group = take(&self.group)?;
         let source = take(&self.source)?.or_else(|| self.name.clone());
-        if !labels.contains(&label) {
-            let (place, known) = (place(), labels.join(", "));
-            return Err(Error::UnknownLabel { place, label, known });
-        }
+        classes_of(&label, labels, place)?;
         let extra = source.map(|source| ("source".to_string(), Value::String(source)));
         Ok(LabelledText { text, label, group, extra: extra.into_iter().collect() })
     }
+}
+
+/// The labels of a list as one text.
+fn joined(labels: &[Value]) -> String {
+    let text = |label: &Value| label.as_str().map_or_else(|| label.to_string(), Into::into);
+    labels.iter().map(text).collect::<Vec<String>>().join(SEPARATOR)
 }
 
 /// The rows of a file with their line (JSONL) or row number, from 1.

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::config::Task;
 use crate::error::{Error, Result};
 use crate::predict::SafetyClassifier;
 use crate::sources::{extension, rows};
@@ -17,6 +18,9 @@ const BLOCK: usize = 2048;
 #[derive(Serialize)]
 struct Line<'a> {
     label: &'a str,
+    /// Where a text can have several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<&'a [String]>,
     scores: Map<String, Value>,
 }
 
@@ -116,7 +120,8 @@ fn classify_block(
         // In the order of the labels.
         let score = |label: &String| (label.clone(), Value::from(prediction.probabilities[label]));
         let scores = classifier.labels().iter().map(score).collect();
-        let line = serde_json::to_string(&Line { label: &prediction.label, scores })
+        let labels = (classifier.task() == Task::MultiLabel).then_some(&*prediction.labels);
+        let line = serde_json::to_string(&Line { label: &prediction.label, labels, scores })
             .map_err(|error| Error::Output(error.into()))?;
         writeln!(output, "{line}").map_err(Error::Output)?;
     }

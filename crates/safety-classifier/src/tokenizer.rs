@@ -14,8 +14,10 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::error::{Error, Result};
 
-/// Fills rows of a batch; never attended to.
+/// Fills rows of a batch, where it is never attended to, and stands for tokens that training hides.
 const PAD: &str = "[PAD]";
+/// Its id: the first of every vocabulary of this crate.
+pub const PAD_ID: u32 = 0;
 /// Starts every text, so that an empty text has a token too.
 const CLS: &str = "[CLS]";
 
@@ -24,7 +26,6 @@ const CLS: &str = "[CLS]";
 pub struct TextTokenizer {
     inner: Tokenizer,
     cls: u32,
-    pad: u32,
     max_length: usize,
 }
 
@@ -102,11 +103,6 @@ impl TextTokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// The id that fills rows of a batch.
-    pub fn pad(&self) -> u32 {
-        self.pad
-    }
-
     fn new(mut inner: Tokenizer, max_length: usize) -> Result<Self> {
         // `[PAD]` written in a text is text, not padding.
         inner.set_encode_special_tokens(true);
@@ -114,7 +110,10 @@ impl TextTokenizer {
             inner.token_to_id(token).ok_or_else(|| Error::Tokenizer(format!("no token {token}")))
         };
         let (cls, pad) = (id(CLS)?, id(PAD)?);
-        Ok(Self { inner, cls, pad, max_length })
+        if pad != PAD_ID {
+            return Err(Error::Tokenizer(format!("{PAD} has the id {pad}, not {PAD_ID}")));
+        }
+        Ok(Self { inner, cls, max_length })
     }
 }
 
@@ -148,10 +147,7 @@ mod tests {
         for text in ["", "日本語 🙂 \u{0}", "[PAD] [CLS]"] {
             let ids = tokenizer.encode(text).unwrap().ids;
             assert_eq!(ids[0], tokenizer.cls);
-            assert!(
-                ids[1..].iter().all(|&id| id != tokenizer.cls && id != tokenizer.pad),
-                "{text}"
-            );
+            assert!(ids[1..].iter().all(|&id| id != tokenizer.cls && id != PAD_ID), "{text}");
         }
         let plain = tokenizer.encode("bake bread").unwrap();
         assert_eq!(tokenizer.encode("  Bake\n\tBREAD ").unwrap(), plain);

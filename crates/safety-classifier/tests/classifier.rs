@@ -5,13 +5,17 @@ use std::path::Path;
 use burn::tensor::Device;
 use cai_data::record::LabelledText;
 use cai_data::seed::Seed;
+use cai_model::lora::LoraConfig;
 use cai_train::TrainArgs;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use safety_classifier::assess::{AssessConfig, assess};
 use safety_classifier::explain::explain;
+use safety_classifier::gemma::GemmaConfig;
+use safety_classifier::ngrams::BagConfig;
 use safety_classifier::{
-    Architecture, ClassifierConfig, Pooling, Report, SafetyClassifier, evaluate, stream, train,
+    Architecture, ClassifierConfig, Pooling, Report, SafetyClassifier, Task, evaluate, stream,
+    train,
 };
 
 const LABELS: [&str; 3] = ["safe", "hate_speech", "self_harm"];
@@ -154,6 +158,12 @@ fn hybrid(dir: &Path) -> SafetyClassifier {
         architecture: Architecture::Hybrid,
         fold: true,
         encoders: 2,
+        bags: 1,
+        bag: BagConfig {
+            width: 8,
+            train: TrainArgs { num_train_epochs: 2.0, ..BagConfig::default().train },
+            ..BagConfig::default()
+        },
         pooling: Pooling::Attention,
         token_dropout: 0.1,
         label_smoothing: 0.05,
@@ -248,4 +258,83 @@ fn rows_of_one_class_are_an_error_that_says_so() {
     let one: Vec<_> = records(60, 1).into_iter().filter(|record| record.label == "safe").collect();
     let error = train(&config(), &one, &Device::flex(), dir.path()).unwrap_err().to_string();
     assert!(error.contains("hate_speech, self_harm"), "{error}");
+}
+
+#[test]
+fn a_text_can_have_several_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ClassifierConfig { task: Task::MultiLabel, ..config() };
+    // Every fourth harmful text is of both kinds.
+    let both = |number, seed| -> Vec<LabelledText> {
+        let mut records = records(number, seed);
+        for i in (1..number).step_by(4) {
+            let other = records[(i + 1) % number].clone();
+            if records[i].label != "safe"
+                && other.label != "safe"
+                && other.label != records[i].label
+            {
+                records[i].text = format!("{} {}", records[i].text, other.text);
+                records[i].label = format!("{}|{}", records[i].label, other.label);
+            }
+        }
+        records
+    };
+    let new = both(120, 2);
+    let error = train(&self::config(), &new, &Device::flex(), dir.path()).unwrap_err().to_string();
+    assert!(error.contains("multi_label"), "{error}");
+
+    let report = train(&config, &both(900, 1), &Device::flex(), dir.path()).unwrap();
+    assert!(report.held_out.accuracy > 0.85 && report.held_out.confusion.is_empty());
+    let classifier = SafetyClassifier::load(dir.path(), &Device::flex()).unwrap();
+    let evaluation = evaluate(&classifier, &new, 5).unwrap();
+    assert!(evaluation.macro_f1 > 0.9, "{evaluation:?}");
+    let text = "they despise vermin and the hopeless cutting today";
+    let prediction = &classifier.predict(&[text]).unwrap()[0];
+    assert_eq!(prediction.labels, ["hate_speech", "self_harm"], "{prediction:?}");
+    assert!((prediction.harm - (1.0 - prediction.probabilities["safe"])).abs() < 1e-12);
+    let mut output = Vec::new();
+    let line = format!("{}\n", serde_json::json!({ "text": text }));
+    stream::classify_lines(&classifier, line.as_bytes(), "texts", &mut output).unwrap();
+    let line: serde_json::Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(line["labels"], serde_json::json!(["hate_speech", "self_harm"]));
+
+    let mut wrong = both(60, 1);
+    wrong[1].label = "safe|self_harm".into();
+    let error = train(&config, &wrong, &Device::flex(), dir.path()).unwrap_err().to_string();
+    assert!(error.contains("safe label beside others"), "{error}");
+}
+
+#[test]
+fn a_head_on_gemma_is_trained_kept_and_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = format!("{}/../../artifacts/models/mini-gemma", env!("CARGO_MANIFEST_DIR"));
+    let gemma = GemmaConfig {
+        model: base,
+        max_length: 32,
+        lora: LoraConfig { r: 4, ..LoraConfig::default() },
+        train: TrainArgs {
+            learning_rate: 2e-3,
+            num_train_epochs: 1.0,
+            ..GemmaConfig::default().train
+        },
+        ..GemmaConfig::default()
+    };
+    let config = ClassifierConfig { architecture: Architecture::Gemma, gemma, ..config() };
+    let report = train(&config, &records(240, 1), &Device::flex(), dir.path()).unwrap();
+    assert!(report.held_out.accuracy > 0.9, "{}", report.markdown());
+    for file in
+        ["head.safetensors", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"]
+    {
+        assert!(dir.path().join(file).is_file(), "{file}");
+    }
+    let classifier = SafetyClassifier::load(dir.path(), &Device::flex()).unwrap();
+    let evaluation = evaluate(&classifier, &records(90, 2), 5).unwrap();
+    assert!(evaluation.accuracy > 0.9, "{evaluation:?}");
+    let prediction = &classifier.predict(&["music of the hopeless worthless"]).unwrap()[0];
+    assert_eq!(prediction.label, "self_harm", "{prediction:?}");
+    assert!(classifier.predict(&["", &"bread ".repeat(100)]).unwrap()[1].truncated);
+
+    std::fs::remove_file(dir.path().join("head.safetensors")).unwrap();
+    let error = SafetyClassifier::load(dir.path(), &Device::flex()).unwrap_err().to_string();
+    assert!(error.contains("head.safetensors"), "{error}");
 }

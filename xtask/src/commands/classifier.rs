@@ -9,7 +9,7 @@ use cai_data::{atomic, jsonl, record::LabelledText};
 use cai_model::device;
 use clap::{Args, Subcommand};
 use safety_classifier::{
-    ClassifierConfig, SafetyClassifier,
+    ClassifierConfig, SafetyClassifier, Task,
     assess::{AssessConfig, assess},
     data::{Dataset, read},
     explain::explain,
@@ -64,6 +64,9 @@ enum Action {
         /// Folder for report.html and assessment.json: fairness, robustness, curves and all.
         #[arg(long)]
         output_dir: Option<PathBuf>,
+        /// The precision at which the report sets each class's threshold.
+        #[arg(long, default_value_t = AssessConfig::default().precision, requires = "output_dir")]
+        precision: f64,
     },
     /// Show which words of a text decide its label.
     Explain {
@@ -160,12 +163,15 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
             let held_out = dataset.held_out_records(&run.classifier.labels);
             let report = train::train_on(&run.classifier, dataset, &device, &output_dir)?;
             println!("{}", report.markdown());
+            if run.classifier.task == Task::MultiLabel {
+                return Ok(());
+            }
             let classifier = SafetyClassifier::load(&output_dir, &device)?;
             let assessment = assess(&classifier, &held_out, None, &assess_config(&run.classifier))?;
             assessment.save(&output_dir, Some(&report.data))?;
             println!("{}", output_dir.join("report.html").display());
         }
-        Action::Eval { model, data, baseline, output_dir } => {
+        Action::Eval { model, data, baseline, output_dir, precision } => {
             let classifier = SafetyClassifier::load(&model, &device::parse("cpu")?)?;
             let file = input::file(&data)?.path;
             let records = Source::new(data).read(&file, classifier.labels())?;
@@ -174,7 +180,12 @@ pub fn run(args: ClassifierArgs) -> Result<()> {
             if let Some(dir) = output_dir {
                 super::create_dir(&dir)?;
                 let baseline = baseline.map(|path| labels_of(&path)).transpose()?;
-                let config = AssessConfig::default();
+                if classifier.task() == Task::MultiLabel {
+                    bail!(
+                        "report.html compares labels that exclude each other; leave out --output-dir"
+                    );
+                }
+                let config = AssessConfig { precision, ..AssessConfig::default() };
                 assess(&classifier, &records, baseline.as_deref(), &config)?.save(&dir, None)?;
                 println!("{}", dir.join("report.html").display());
             }

@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use super::features::Sparse;
+use super::sparse::Sparse;
 use crate::optimise::{dot, minimise};
 
 /// The gradient's largest entry, relative to the first one, at which the minimum is reached.
