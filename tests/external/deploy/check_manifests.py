@@ -4,13 +4,14 @@ another. README.md in the folder above says how to run it; it needs kubectl, and
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import yaml
-from manifests import APPLIED, FOLDER, containers, find, pod_spec, render
+from manifests import APPLIED, FOLDER, ROOT, containers, find, pod_spec, render
 
 VERSIONS = ["1.30", "1.32", "1.34", "1.37"]
 TOOLS = Path(sys.executable).parent
@@ -107,6 +108,24 @@ def check_shards(name, objects):
     print(f"{name}: {settings['SHARDS']} shards, every variable is set")
 
 
+def check_docs(folder):
+    """The overlay that docs/deploy.md shows, and the paths that it names."""
+    text = (ROOT / "docs/deploy.md").read_text()
+    [(name, overlay)] = re.findall(r"```yaml\n# deploy/k8s/(\S+)/kustomization.yaml\n(.+?)```", text, re.DOTALL)
+    copy = Path(folder) / "k8s"
+    shutil.copytree(FOLDER, copy)
+    (copy / name).mkdir()
+    (copy / name / "kustomization.yaml").write_text(overlay)
+    objects = render(name, copy)
+    check_references(name, objects)
+    [container] = pod_spec(find(objects, "Deployment"))["containers"]
+    assert sum(arg.startswith("--model=") for arg in container["args"]) == 1, container["args"]
+    paths = set(re.findall(r"deploy/[\w./-]*\w", text)) - {f"deploy/k8s/{name}/kustomization.yaml"}
+    missing = [path for path in sorted(paths) if not (ROOT / path).exists()]
+    assert not missing, missing
+    print(f"docs/deploy.md: its overlay, and {len(paths)} paths")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         rendered = []
@@ -120,6 +139,7 @@ def main():
                 check_server(name, objects)
             if any(o["spec"].get("completionMode") == "Indexed" for o in objects if "spec" in o):
                 check_shards(name, objects)
+        check_docs(folder)
         check_schemas(rendered)
         check_policies(rendered)
     print("ok")

@@ -11,9 +11,9 @@ FOLDER = ROOT / "deploy/k8s"
 APPLIED = ["common", "overlays/cpu", "overlays/gpu", "jobs/upload", "jobs/download", "jobs/critique", "jobs/feedback"]
 
 
-def render(name):
+def render(name, folder=FOLDER):
     """The objects of one kustomization."""
-    command = ["kubectl", "kustomize", str(FOLDER / name)]
+    command = ["kubectl", "kustomize", str(folder / name)]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return list(yaml.safe_load_all(text))
 
