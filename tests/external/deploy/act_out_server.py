@@ -42,14 +42,16 @@ def act_out(stop):
     [container] = pod["containers"]
     [port] = [p["containerPort"] for p in container["ports"]]
     with tempfile.TemporaryDirectory() as folder:
-        volumes = {"/data": f"{folder}/data", "/etc/cai/api-keys": f"{folder}/keys"}
+        volumes = {"/data": f"{folder}/data", "/preferences": f"{folder}/data/preferences",
+                   "/etc/cai/api-keys": f"{folder}/keys"}
         assert volumes.keys() | {"/tmp"} == {mount["mountPath"] for mount in container["volumeMounts"]}
         (Path(folder) / "data/models").mkdir(parents=True)
         (Path(folder) / "data/models/mini-gemma").symlink_to(ROOT / "artifacts/models/mini-gemma")
+        (Path(folder) / "data/preferences").mkdir()
         (Path(folder) / "keys").mkdir()
         (Path(folder) / "keys/keys").write_text(KEY + "\n")
         # The loopback only: this machine may have neighbours.
-        args = [arg.replace("0.0.0.0", "127.0.0.1") for arg in container["args"]]
+        args = [arg.replace("0.0.0.0", "127.0.0.1").replace("$(POD_NAME)", "pod-0") for arg in container["args"]]
         for inside, outside in volumes.items():
             args = [arg.replace(f"={inside}", f"={outside}") for arg in args]
         server = subprocess.Popen([XTASK, *args], cwd=ROOT, stdout=subprocess.DEVNULL)
