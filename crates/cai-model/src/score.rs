@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result,
+    device::among_workers,
     gemma::Pass,
     loss::{score_tokens, trained_hidden},
     model::LanguageModel,
@@ -78,8 +79,12 @@ pub fn score(
     let mut scores = Vec::with_capacity(examples.len());
     for batch in examples.chunks(batch_size.max(1)) {
         let refs: Vec<&Example> = batch.iter().collect();
-        let trained = trained_hidden(&model.gemma, &refs, model.tokenizer.pad(), &Pass::default());
-        let scored = score_tokens(&model.gemma, &trained, false);
+        let (trained, scored) = among_workers(|| {
+            let pad = model.tokenizer.pad();
+            let trained = trained_hidden(&model.gemma, &refs, pad, &Pass::default());
+            let scored = score_tokens(&model.gemma, &trained, false);
+            (trained, scored)
+        });
         for rows in &trained.rows {
             let token_logprobs = scored.logps[rows.clone()].to_vec();
             scores.push(CompletionScore {
