@@ -51,6 +51,22 @@ pub fn tune_allocator() {
     }
 }
 
+/// Makes the calling thread one of those that share the operations on CPU. From a thread outside of
+/// them every operation costs a sleep and a wake-up, tens of microseconds.
+///
+/// For a program that trains on its main thread, before anything else; a later call does nothing.
+/// Not for a thread that will wait for others, which would then have one helper less: there,
+/// [`among_workers`].
+pub fn join_workers() {
+    // It fails where there are workers already.
+    let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
+}
+
+/// Runs `work` on one of the threads that share the operations on CPU, for the same reason.
+pub fn among_workers<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 #[allow(dead_code, reason = "unused when every backend is compiled in")]
 fn missing(setting: &str, feature: &str) -> Error {
     Error::Device {

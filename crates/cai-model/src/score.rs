@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result,
+    device::among_workers,
     gemma::Pass,
     loss::{packed_hidden, score_tokens},
     model::LanguageModel,
@@ -98,8 +99,12 @@ pub fn score_groups(
         let groups: Vec<Vec<&Example>> = batch.iter().map(|group| group.iter().collect()).collect();
         let rows: Vec<Vec<&[&Example]>> =
             groups.iter().map(|group| vec![group.as_slice()]).collect();
-        let trained = packed_hidden(&model.gemma, &rows, model.tokenizer.pad(), &Pass::default());
-        let scored = score_tokens(&model.gemma, &trained, false);
+        let (trained, scored) = among_workers(|| {
+            let pad = model.tokenizer.pad();
+            let trained = packed_hidden(&model.gemma, &rows, pad, &Pass::default());
+            let scored = score_tokens(&model.gemma, &trained, false);
+            (trained, scored)
+        });
         for rows in &trained.rows {
             let token_logprobs = scored.logps[rows.clone()].to_vec();
             scores.push(CompletionScore {

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::{Event, Limits, Request, RequestId, choose::Choice, sequence::Sequence};
-use crate::{Error, Result, gemma::KvCache, model::LanguageModel};
+use crate::{Error, Result, device::among_workers, gemma::KvCache, model::LanguageModel};
 
 /// Generates for many requests at once (continuous batching: Yu et al., Orca, OSDI 2022).
 ///
@@ -105,6 +105,10 @@ impl Engine {
     ///
     /// [`Error::Input`] when the model's logits are not finite; those of the tokenizer's decoder.
     pub fn step(&mut self) -> Result<Vec<Event>> {
+        among_workers(|| self.add_to_all())
+    }
+
+    fn add_to_all(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         self.begin_samples(&mut events)?;
         self.read_prompts()?;

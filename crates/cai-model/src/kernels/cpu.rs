@@ -3,7 +3,10 @@
 
 use std::mem::MaybeUninit;
 
-use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
+use burn::{
+    backend::{BackendTensor, DispatchTensorKind},
+    tensor::{DType, Device, Shape, Tensor, TensorData},
+};
 use burn_flex::FlexTensor;
 
 /// Numbers that one task of an element-wise kernel handles: small enough to share work evenly, big
@@ -13,6 +16,18 @@ pub(super) const TASK: usize = 1 << 14;
 /// Whether the kernels for Flex can take this tensor: f32 on the CPU backend.
 pub(super) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device() == Device::flex()
+}
+
+/// What the kernels for Flex compute with, if all tensors are f32 on the CPU backend and none is on
+/// an autodiff graph.
+pub(super) fn untracked<const N: usize, const D: usize>(
+    tensors: [&Tensor<D>; N],
+) -> Option<[FlexTensor; N]> {
+    let flex = |x: &Tensor<D>| match x.clone().into_dispatch().kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(x)) if x.dtype() == DType::F32 => Some(x),
+        _ => None,
+    };
+    tensors.into_iter().map(flex).collect::<Option<Vec<_>>>()?.try_into().ok()
 }
 
 /// The same numbers in row-major order, without a copy if they are so already.

@@ -27,6 +27,17 @@ use super::{
     matrix::{Matrix, MatrixMut, product, threads},
 };
 
+/// `x·Wᵀ`: `[rows, in]` to `[rows, out]`. `weight`: `[out, in]`.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    match cpu::untracked([&x, &weight]) {
+        Some([x, weight]) => {
+            let out = times(1.0, Matrix::of(&x), Matrix::of(&weight).t());
+            Tensor::from_primitive::<Flex>(out)
+        }
+        None => x.matmul(weight.transpose()),
+    }
+}
+
 /// `x·Wᵀ + scale·(x·Aᵀ)·Bᵀ`: `[rows, in]` to `[rows, out]`. `weight`: `[out, in]`; `a`: `[r, in]`,
 /// `b`: `[out, r]`, which are cast to the activations' type.
 pub fn lora_linear(
@@ -167,7 +178,18 @@ fn add(out: &mut FlexTensor, lhs: Matrix, rhs: Matrix) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check, random};
+    use crate::kernels::testing::{check, close, random};
+
+    #[test]
+    fn a_projection_is_a_product() {
+        for [rows, input, output] in [[1, 70, 50], [9, 33, 20], [300, 70, 50]] {
+            let (x, w) = (random("x", [rows, input]), random("w", [output, input]));
+            let expected = x.clone().matmul(w.clone().transpose());
+            close(&linear(x.clone(), w.clone()), &expected, "untracked");
+            let tracked = linear(x.autodiff().require_grad(), w.autodiff());
+            close(&tracked.inner(), &expected, "tracked");
+        }
+    }
 
     #[test]
     fn the_fused_version_is_the_reference() {

@@ -1,11 +1,13 @@
-//! Matrices in memory, and their product by the `gemm` crate, which is what Flex uses too. Strides
-//! make transposes and columns of wider matrices free, and a product may be added to what stands in
-//! the output.
+//! Matrices in memory, and their product: by [`few`](super::few) where there are few rows, else by the
+//! `gemm` crate, which is what Flex uses too. Strides make transposes and columns of wider matrices
+//! free, and a product may be added to what stands in the output.
 
 use std::{marker::PhantomData, mem::MaybeUninit};
 
 use burn_flex::FlexTensor;
 use gemm::Parallelism;
+
+use super::few::{FEW, Order, Product};
 
 /// A matrix to read: `rows × cols` numbers, some strides apart.
 #[derive(Clone, Copy)]
@@ -78,6 +80,10 @@ impl<'a> MatrixMut<'a> {
     fn product(self, add: bool, scale: f32, lhs: Matrix, rhs: Matrix, threads: Parallelism) {
         let ([m, k], [_, n]) = (lhs.size, rhs.size);
         assert_eq!((rhs.size[0], self.size), (k, [m, n]), "sizes of a matrix product");
+        if let Some(product) = self.few_rows(add, scale, lhs, rhs) {
+            // SAFETY: as below.
+            return unsafe { product.run(!matches!(threads, Parallelism::None)) };
+        }
         let [lhs_row, lhs_col] = lhs.strides.map(|s| s as isize);
         let [rhs_row, rhs_col] = rhs.strides.map(|s| s as isize);
         // SAFETY: all three matrices lie within their slices, which the constructors checked; the
@@ -108,6 +114,24 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
+impl MatrixMut<'_> {
+    /// The product as one of few rows, if it is one and its operands lie in order.
+    fn few_rows(&self, add: bool, scale: f32, lhs: Matrix, rhs: Matrix) -> Option<Product> {
+        let ([rows, inputs], outputs) = (lhs.size, rhs.size[1]);
+        if rows > FEW || lhs.strides[1] != 1 {
+            return None;
+        }
+        let (order, stride) = match rhs.strides {
+            [1, column] => (Order::ByRows, column),
+            [row, 1] => (Order::ByColumns, row),
+            _ => return None,
+        };
+        let (x, w, y) = (lhs.numbers.as_ptr(), rhs.numbers.as_ptr(), self.numbers);
+        let strides = [lhs.strides[0], stride, self.stride];
+        Some(Product { x, w, y, strides, rows, inputs, outputs, order, scale, add })
+    }
+}
+
 /// `scale · lhs · rhs` into memory that holds nothing yet, row-major, all of it.
 pub(super) fn product(
     out: &mut [MaybeUninit<f32>],
@@ -123,9 +147,9 @@ pub(super) fn product(
     out.set(scale, lhs, rhs, threads);
 }
 
-/// All cores for a product of `m·n·k` steps, one for a small one, as Flex does.
+/// All cores for a product of `m·n·k` steps, one for a small one.
 pub(super) fn threads(steps: usize) -> Parallelism {
-    match steps >= 192 * 192 * 192 {
+    match steps >= 1 << 20 {
         true => Parallelism::Rayon(0),
         false => Parallelism::None,
     }

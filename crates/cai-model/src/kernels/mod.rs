@@ -6,6 +6,7 @@
 
 mod attention;
 mod cpu;
+mod few;
 mod geglu;
 mod linear;
 mod matrix;
@@ -18,7 +19,7 @@ mod visibility;
 
 pub use attention::attention;
 pub use geglu::geglu;
-pub use linear::lora_linear;
+pub use linear::{linear, lora_linear};
 pub use norm::rms_norm;
 pub use rope::rotate;
 pub use score::{RowScore, score_rows};
