@@ -7,7 +7,8 @@
 //! the policy is better, and [`feedback_pairs`] makes preference pairs with probabilities of that.
 //!
 //! Both work in blocks of consecutive prompts, each on disk once it is finished: a run that is
-//! killed and started again ends with the same bytes as one that was not.
+//! killed and started again ends with the same bytes as one that was not. [`run_live`] does one prompt
+//! and tells each step.
 
 mod blocks;
 mod chart;
@@ -22,6 +23,7 @@ mod feedback_report;
 pub mod hhh;
 pub mod hostile;
 mod judge;
+mod live;
 mod prompts;
 mod record;
 mod report;
@@ -39,6 +41,7 @@ pub use feedback::{
 };
 pub use feedback_report::{Bin, FeedbackExample, FeedbackReport, PrincipleFeedback};
 pub use judge::{Judgement, Question, Reasoning, prefer};
+pub use live::{Step, run_live};
 pub use prompts::{CritiquePrompt, PromptFile, Prompts, read_prompts};
 pub use record::{Answer, Comparison, CritiqueRecord, FeedbackRecord, Outcome, Round, Sample};
 pub use report::{CritiqueReport, Example, PairStatistics, RoundStatistics, RuleExample, Truth};
