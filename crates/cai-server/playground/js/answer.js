@@ -8,7 +8,10 @@ import { trouble } from "./trouble.js";
 function ending({ finish, guard }) {
   if (finish === "length") return "cut off at the largest number of tokens";
   if (finish !== "content_filter") return null;
-  const why = guard === null ? "" : `: ${words(guard.category)} ${guard.score.toFixed(2)} in the ${guard.stage}`;
+  const why =
+    guard === null
+      ? ""
+      : `: ${words(guard.category)} ${guard.score.toFixed(2)} in the ${guard.stage}`;
   return `withheld by the server’s guard${why}`;
 }
 

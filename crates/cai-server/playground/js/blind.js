@@ -18,11 +18,19 @@ const CHOICES = [
 ];
 
 export function blindView(section, info) {
-  const models = { one: modelSelect(info.models, info.models[0]), other: modelSelect(info.models, info.models.at(-1)) };
+  const models = {
+    one: modelSelect(info.models, info.models[0]),
+    other: modelSelect(info.models, info.models.at(-1)),
+  };
   const settings = sampling(info);
   const stage = el("div", { class: "turns" });
   const tally = el("div", { class: "tally" });
-  const composer = new Composer({ label: "Prompt for both hidden models", verb: "Send", onSend: send, onStop: stop });
+  const composer = new Composer({
+    label: "Prompt for both hidden models",
+    verb: "Send",
+    onSend: send,
+    onStop: stop,
+  });
   section.append(
     settingsRow({ "One model": models.one, "Other model": models.other, ...settings.controls }),
     composer.form,
@@ -38,7 +46,16 @@ export function blindView(section, info) {
   section.ownerDocument.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, textarea, select, dialog");
     const choice = CHOICES[Number(event.key) - 1];
-    if (open === null || section.hidden || typing || !choice || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (
+      open === null ||
+      section.hidden ||
+      typing ||
+      !choice ||
+      event.ctrlKey ||
+      event.altKey ||
+      event.metaKey
+    )
+      return;
     event.preventDefault();
     choose(choice[0]);
   });
@@ -78,7 +95,14 @@ export function blindView(section, info) {
       return { model, seed, text: compared.texts[name] };
     };
     const { temperature, maxTokens } = compared.both.a;
-    const body = { prompt: compared.prompt, a: side("a"), b: side("b"), choice, temperature, max_tokens: maxTokens };
+    const body = {
+      prompt: compared.prompt,
+      a: side("a"),
+      b: side("b"),
+      choice,
+      temperature,
+      max_tokens: maxTokens,
+    };
     try {
       reveal(compared, choice, await json("playground/preferences", { body }));
     } catch (error) {
@@ -136,7 +160,12 @@ function verdict(chosen, choice, evaluator) {
   const says = { a: "prefers A", b: "prefers B", tie: "sees no difference" }[evaluator.choice];
   const line = `You said: ${chosen}. The evaluator ${says}${same ? ", as you do" : ""}.`;
   const reason = (side) =>
-    el("li", {}, el("strong", {}, `${side.toUpperCase()} ${evaluator[side].overall.toFixed(2)}`), ` ${evaluator[side].explanation}`);
+    el(
+      "li",
+      {},
+      el("strong", {}, `${side.toUpperCase()} ${evaluator[side].overall.toFixed(2)}`),
+      ` ${evaluator[side].explanation}`,
+    );
   return el(
     "div",
     { class: "outcome" },

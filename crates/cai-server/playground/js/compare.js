@@ -7,11 +7,23 @@ import { showRisk } from "./risk.js";
 import { modelSelect, sampling, settingsRow } from "./settings.js";
 
 export function compareView(section, info) {
-  const models = { a: modelSelect(info.models, info.models[0]), b: modelSelect(info.models, info.models.at(-1)) };
+  const models = {
+    a: modelSelect(info.models, info.models[0]),
+    b: modelSelect(info.models, info.models.at(-1)),
+  };
   const settings = sampling(info);
   const turns = el("div", { class: "turns" });
-  const composer = new Composer({ label: "Prompt for both models", verb: "Send", onSend: send, onStop: stop });
-  const again = el("button", { type: "button", class: "link", onclick: restart }, "New conversation");
+  const composer = new Composer({
+    label: "Prompt for both models",
+    verb: "Send",
+    onSend: send,
+    onStop: stop,
+  });
+  const again = el(
+    "button",
+    { type: "button", class: "link", onclick: restart },
+    "New conversation",
+  );
   section.append(
     settingsRow({ "Model A": models.a, "Model B": models.b, ...settings.controls }),
     turns,
@@ -35,7 +47,10 @@ export function compareView(section, info) {
     const a = { ...common, model: models.a.value };
     const both = { a, b: sideB(a, models.b.value) };
     const risk = showRisk(turn.risk, prompt, "the prompt");
-    await Promise.all([risk, ...["a", "b"].map((side) => answerTurn(turn.cards[side], side, both[side], prompt))]);
+    await Promise.all([
+      risk,
+      ...["a", "b"].map((side) => answerTurn(turn.cards[side], side, both[side], prompt)),
+    ]);
     running = null;
     composer.foot.append(again);
     composer.busy(false);
@@ -72,7 +87,13 @@ class Turn {
     this.element = el(
       "div",
       { class: "turn" },
-      el("div", { class: "ask" }, el("h2", {}, "Prompt"), el("p", { class: "text" }, prompt), this.risk),
+      el(
+        "div",
+        { class: "ask" },
+        el("h2", {}, "Prompt"),
+        el("p", { class: "text" }, prompt),
+        this.risk,
+      ),
       el("div", { class: "pair" }, this.cards.a.article, this.cards.b.article),
     );
   }

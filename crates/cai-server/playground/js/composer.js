@@ -22,12 +22,21 @@ export class Composer {
     this.#onSend = onSend;
     this.#onStop = onStop;
     const id = freshId("prompt");
-    this.#text = el("textarea", { id, rows: 1, placeholder: "Write a prompt", onkeydown: (e) => this.#key(e) });
+    this.#text = el("textarea", {
+      id,
+      rows: 1,
+      placeholder: "Write a prompt",
+      onkeydown: (e) => this.#key(e),
+    });
     this.#send = el("button", { class: "primary", type: "submit" }, verb);
     this.#stop = el("button", { type: "button", hidden: true, onclick: onStop }, "Stop");
     const example = (text) =>
       el("button", { type: "button", class: "example", onclick: () => this.#take(text) }, text);
-    this.#examples = el("div", { class: "examples", role: "group", "aria-label": "Examples" }, EXAMPLES.map(example));
+    this.#examples = el(
+      "div",
+      { class: "examples", role: "group", "aria-label": "Examples" },
+      EXAMPLES.map(example),
+    );
     this.foot = el(
       "div",
       { class: "foot" },

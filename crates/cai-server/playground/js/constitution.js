@@ -5,13 +5,19 @@ import { el, words } from "./dom.js";
 export function constitutionView(section, info) {
   const { constitution } = info;
   if (constitution === null) {
-    section.append(el("p", { class: "lead" }, "This server has none. Set playground.constitution to a file."));
+    section.append(
+      el("p", { class: "lead" }, "This server has none. Set playground.constitution to a file."),
+    );
     return;
   }
   const groups = Map.groupBy(constitution.principles, (principle) => principle.category);
   const total = constitution.principles.length;
   section.append(
-    el("p", { class: "lead" }, `“${constitution.name}”: ${total} principles. A critique asks by one of them, drawn by weight.`),
+    el(
+      "p",
+      { class: "lead" },
+      `“${constitution.name}”: ${total} principles. A critique asks by one of them, drawn by weight.`,
+    ),
     ...[...groups].map(([category, principles]) => group(category, principles)),
   );
 }
@@ -21,7 +27,13 @@ function group(category, principles) {
   return el(
     "section",
     { class: "group", "aria-labelledby": title },
-    el("h2", { id: title }, words(category), " ", el("span", { class: "count" }, principles.length)),
+    el(
+      "h2",
+      { id: title },
+      words(category),
+      " ",
+      el("span", { class: "count" }, principles.length),
+    ),
     el("div", { class: "principles" }, principles.map(card)),
   );
 }

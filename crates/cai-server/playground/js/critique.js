@@ -9,7 +9,13 @@ import { Timeline } from "./timeline.js";
 
 export function critiqueView(section, info) {
   if (info.constitution === null) {
-    section.append(el("p", { class: "notice" }, "This server has no constitution. Set playground.constitution to a file."));
+    section.append(
+      el(
+        "p",
+        { class: "notice" },
+        "This server has no constitution. Set playground.constitution to a file.",
+      ),
+    );
     return;
   }
   const model = modelSelect(info.models, info.models.includes("sft") ? "sft" : info.models[0]);
@@ -19,7 +25,12 @@ export function critiqueView(section, info) {
   const controls = { Model: model, "Rounds at most": rounds, Seed: seed };
   if (info.classifier !== null) controls["Go on when safe"] = whole;
   const steps = el("ol", { class: "steps", "aria-label": "Steps" });
-  const composer = new Composer({ label: "Prompt to answer and revise", verb: "Run", onSend: run, onStop: stop });
+  const composer = new Composer({
+    label: "Prompt to answer and revise",
+    verb: "Run",
+    onSend: run,
+    onStop: stop,
+  });
   section.append(settingsRow(controls), composer.form, steps);
 
   let running = null;

@@ -11,7 +11,14 @@ export function reportLink(info) {
   return [
     el(
       "form",
-      { action: "playground/report", method: "post", enctype: "text/plain", target: "_blank", rel: "noopener", onsubmit: submit },
+      {
+        action: "playground/report",
+        method: "post",
+        enctype: "text/plain",
+        target: "_blank",
+        rel: "noopener",
+        onsubmit: submit,
+      },
       el("input", { type: "hidden", name: "key" }),
       el("button", { class: "link" }, "Evaluation report"),
     ),

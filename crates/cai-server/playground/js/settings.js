@@ -13,7 +13,15 @@ export function modelSelect(models, chosen) {
 }
 
 export function numberInput(value, min, max, step = 1) {
-  return el("input", { type: "number", value, min, max, step, inputmode: "decimal", required: true });
+  return el("input", {
+    type: "number",
+    value,
+    min,
+    max,
+    step,
+    inputmode: "decimal",
+    required: true,
+  });
 }
 
 // Labels and controls in a row. `controls` maps labels to elements.

@@ -7,8 +7,17 @@ export function tallyTable({ folder, tally }) {
     return el("p", { class: "soft" }, `No choices yet. They will be kept in ${folder}.`);
   }
   const row = ({ name, preferred, compared }) =>
-    el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, preferred), el("td", {}, compared), el("td", {}, percent(preferred, compared)));
-  const head = ["Model", "Preferred", "Compared", "Share"].map((text) => el("th", { scope: "col" }, text));
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, name),
+      el("td", {}, preferred),
+      el("td", {}, compared),
+      el("td", {}, percent(preferred, compared)),
+    );
+  const head = ["Model", "Preferred", "Compared", "Share"].map((text) =>
+    el("th", { scope: "col" }, text),
+  );
   return el(
     "div",
     {},
@@ -21,12 +30,17 @@ export function tallyTable({ folder, tally }) {
       el("tbody", {}, tally.models.map(row)),
     ),
     el("p", {}, agreement(tally)),
-    el("p", { class: "soft" }, `${counted(tally.choices, "choice")} in ${folder}: ${tally.ties} equally good, ${tally.both_bad} both bad.`),
+    el(
+      "p",
+      { class: "soft" },
+      `${counted(tally.choices, "choice")} in ${folder}: ${tally.ties} equally good, ${tally.both_bad} both bad.`,
+    ),
   );
 }
 
 function agreement({ agreement: { n, same, kappa } }) {
-  const chance = kappa === null ? "" : `; Cohen’s κ ${kappa.toFixed(2)} (0 is chance, 1 is perfect)`;
+  const chance =
+    kappa === null ? "" : `; Cohen’s κ ${kappa.toFixed(2)} (0 is chance, 1 is perfect)`;
   return `The evaluator agrees in ${same} of ${counted(n, "choice")}, ${percent(same, n)}${chance}.`;
 }
 

@@ -83,43 +83,44 @@ export class Timeline {
     this.#step(`Round ${round}: principle drawn`, "drawn");
     this.#finish(
       el("p", {}, link, ` ${words(principle.category)}`),
-      el("dl", {}, ...[
-        ["Critique", principle.critique_request],
-        ["Revision", principle.revision_request],
-      ].flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])),
+      el(
+        "dl",
+        {},
+        ...[
+          ["Critique", principle.critique_request],
+          ["Revision", principle.revision_request],
+        ].flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]),
+      ),
     );
   }
 
   #revised(round) {
     const used = round.cleaning.length === 0;
-    if (used) {
-      this.#finish(...showDiff(this.#inUse.text, round.revision));
-    } else {
-      this.#finish(round.revision || el("em", { class: "soft" }, "no text"));
-    }
-    this.#tags(round, this.#inUse.harm);
+    if (used) this.#finish(...showDiff(this.#inUse.text, round.revision));
+    else this.#finish(round.revision || el("em", { class: "soft" }, "no text"));
+    this.#tags(round, this.#inUse.harm, used ? [] : ["not used: the answer before stays"]);
     if (used) this.#inUse = { text: round.revision, harm: round.harm };
   }
 
-  // What is found about an answer, under its text.
-  #tags({ harm, risk, refused, cleaning }, before = null) {
+  // What is found about an answer, under its text. `before` is the harm of the one that it replaces.
+  #tags({ harm, risk, refused, cleaning }, before = null, more = []) {
     const tags = [];
     if (typeof harm === "number") {
       const from = typeof before === "number" ? `${before.toFixed(2)} → ` : "";
-      const safe = harm < this.#threshold;
-      tags.push([safe ? "good" : "bad", `harm ${from}${harm.toFixed(2)}`]);
-      if (risk && !safe) tags.push(["bad", words(risk)]);
+      const kind = harm < this.#threshold ? "good" : "bad";
+      tags.push([kind, `harm ${from}${harm.toFixed(2)}`]);
+      if (kind === "bad") tags.push([kind, words(risk)]);
     }
     if (refused) tags.push(["", "declines"]);
-    for (const rule of cleaning) tags.push(["flaw", words(rule)]);
-    if (before !== null && cleaning.length > 0) tags.push(["flaw", "not used: the answer before stays"]);
-    const item = ([kind, text]) => el("li", { class: kind }, text);
-    if (tags.length > 0) this.#text.after(el("ul", { class: "tags", "aria-label": "Found" }, tags.map(item)));
+    tags.push(...[...cleaning.map(words), ...more].map((flaw) => ["flaw", flaw]));
+    if (tags.length === 0) return;
+    const items = tags.map(([kind, text]) => el("li", { class: kind }, text));
+    this.#text.after(el("ul", { class: "tags", "aria-label": "Found" }, items));
   }
 
   #outcome(record) {
     const said = {
-      revised: `Revised in ${counted(record.rounds.length, "round")}.`,
+      revised: `Revised after ${counted(record.rounds.length, "round")}.`,
       safe: "The classifier finds the initial answer safe: nothing to revise.",
       unchanged: "The initial answer stays: no revision was fit to use.",
     }[record.outcome];
