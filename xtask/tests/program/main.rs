@@ -8,5 +8,6 @@ mod kill;
 mod leakage;
 mod pipeline;
 mod score;
+mod serve;
 mod shards;
 mod show_batch;
