@@ -122,7 +122,7 @@ export class Timeline {
     const said = {
       revised: `Revised after ${counted(record.rounds.length, "round")}.`,
       safe: "The classifier finds the initial answer safe: nothing to revise.",
-      unchanged: "The initial answer stays: no revision was fit to use.",
+      unchanged: "The initial answer stays: no revision could take its place.",
     }[record.outcome];
     this.#step("Outcome", "outcome");
     this.#finish(el("p", { class: "soft" }, said), el("p", {}, record.final_revision));

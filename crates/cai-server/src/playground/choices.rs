@@ -150,7 +150,10 @@ mod tests {
             add(&folder, &pair(choice, "Hello.\nYou.")).unwrap();
         }
         let decided = read_pairs(&folder.join(DECIDED), &Policy::default()).unwrap();
-        assert_eq!(decided.pairs, [pair(Choice::A, "Hello.\nYou."), pair(Choice::B, "Hello.\nYou.")]);
+        assert_eq!(
+            decided.pairs,
+            [pair(Choice::A, "Hello.\nYou."), pair(Choice::B, "Hello.\nYou.")]
+        );
         let undecided = read_pairs(&folder.join(UNDECIDED), &Policy::default()).unwrap();
         assert!(undecided.pairs.iter().all(|pair| pair.chosen_probability == Some(0.5)));
         let choices: Vec<Choice> = read(&folder).unwrap().iter().map(|made| made.choice).collect();

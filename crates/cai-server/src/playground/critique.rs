@@ -83,7 +83,8 @@ fn tell(
     let runtime = Handle::current();
     let model = app.models.get(&wanted.model)?;
     let speaker = Speaker::new(&app.models, model, &runtime, &sender);
-    let prompt = CritiquePrompt { id: "playground".into(), prompt: wanted.prompt, extra: Map::new() };
+    let prompt =
+        CritiquePrompt { id: "playground".into(), prompt: wanted.prompt, extra: Map::new() };
     let classifier = app.classifier.as_ref().map(Classifier::model);
     // A client that has gone is noticed when the model is asked next.
     let tell = &mut |step: critique_revision::Step| {

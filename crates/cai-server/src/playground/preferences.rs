@@ -69,7 +69,10 @@ pub(super) async fn add(
     Ok(Json(answer))
 }
 
-async fn evaluate(app: &App, Compared { prompt, a, b, .. }: &Compared) -> Result<Evaluation, ApiError> {
+async fn evaluate(
+    app: &App,
+    Compared { prompt, a, b, .. }: &Compared,
+) -> Result<Evaluation, ApiError> {
     let Some(Message { role: Role::User, content: request }) = prompt.last() else {
         return Err(ApiError::invalid("prompt", "the last message must be the user's"));
     };
@@ -94,7 +97,11 @@ async fn evaluate(app: &App, Compared { prompt, a, b, .. }: &Compared) -> Result
     Ok(Evaluation { choice, a, b })
 }
 
-fn pair(app: &App, compared: Compared, evaluation: &Evaluation) -> Result<PreferencePair, ApiError> {
+fn pair(
+    app: &App,
+    compared: Compared,
+    evaluation: &Evaluation,
+) -> Result<PreferencePair, ApiError> {
     let Compared { prompt, a, b, choice, temperature, max_tokens } = compared;
     let mut sides = [(a, evaluation.a.overall), (b, evaluation.b.overall)];
     if choice == Choice::B {
@@ -118,9 +125,15 @@ fn pair(app: &App, compared: Compared, evaluation: &Evaluation) -> Result<Prefer
         temperature,
         max_tokens,
     };
-    let extra: Map<String, Value> =
-        serde_json::to_value(provenance).and_then(serde_json::from_value).map_err(ApiError::internal)?;
-    let [chosen, rejected] = [chosen.text, rejected.text].map(|text| vec![Message::assistant(text)]);
+    let extra: Map<String, Value> = serde_json::to_value(provenance)
+        .and_then(serde_json::from_value)
+        .map_err(ApiError::internal)?;
+    let [chosen, rejected] =
+        [chosen.text, rejected.text].map(|text| vec![Message::assistant(text)]);
     let chosen_probability = (!choice.is_decided()).then_some(0.5);
-    Ok(PreferencePair { chosen_probability, extra, ..PreferencePair::new(prompt, chosen, rejected) })
+    Ok(PreferencePair {
+        chosen_probability,
+        extra,
+        ..PreferencePair::new(prompt, chosen, rejected)
+    })
 }

@@ -50,8 +50,7 @@ impl<'a> Speaker<'a> {
             return Ok(Err(Rule::NoRoom));
         }
         let seeds = vec![ask.seed];
-        let mut answer =
-            self.models.continue_ids(self.model, prompt, sampling.clone(), seeds)?;
+        let mut answer = self.models.continue_ids(self.model, prompt, sampling.clone(), seeds)?;
         let (mut text, mut ids, mut finish) = (String::new(), Vec::new(), Finish::Stop);
         while let Some(piece) = self.runtime.block_on(answer.next())? {
             if !piece.text.is_empty() {
