@@ -35,12 +35,14 @@ FIELDS = [
 ]
 
 
-def send(server, data, timeout=10.0):
-    """Sends raw bytes, and returns the status of the answer, or none."""
+def send(server, data, whole=True, timeout=10.0):
+    """Sends raw bytes, and returns the status of the answer, or none. Nothing follows bytes that are
+    no whole request, and the server need not wait for more."""
     with socket.create_connection((server.host, server.port), timeout=timeout) as connection:
         try:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            if not whole:
+                connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(64)
         except OSError:
             return None
@@ -55,8 +57,12 @@ def http(path, body, method="POST", headers=AUTH, kind="application/json"):
 
 
 def malformed(rng):
-    """One request that is wrong in some way."""
+    """One request that is wrong in some way, and whether all of it is there."""
     kind = rng.randrange(8)
+    return wrong(rng, kind), kind not in (3, 6)
+
+
+def wrong(rng, kind):
     body = json.dumps(GOOD).encode()
     if kind == 0:  # a field of another kind
         value = {**GOOD, rng.choice(FIELDS): rng.choice(VALUES), rng.choice(FIELDS): rng.choice(VALUES)}
@@ -91,7 +97,7 @@ def fuzz(server, count):
     def worker(seed):
         rng = random.Random(seed)
         for _ in range(count // 8):
-            status = send(server, malformed(rng))
+            status = send(server, *malformed(rng))
             with lock:
                 statuses[status] = statuses.get(status, 0) + 1
 

@@ -17,9 +17,9 @@ from server import serving
 
 
 def texts_of(run, count):
-    """Answers of the run's evaluation, as often as needed, each a little different."""
+    """Requests of the run's evaluation, as often as needed, each a little different."""
     lines = (run / "evaluate" / "responses.jsonl").read_text().splitlines()
-    texts = [json.loads(line)["response"] for line in lines]
+    texts = [json.loads(line)["request"] for line in lines]
     return [f"{i}: {texts[i % len(texts)]}" for i in range(count)]
 
 

@@ -4,7 +4,6 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -12,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::common::{adapter, done, pipeline, refused, root, xtask};
+use crate::common::{MODEL, adapter, copy_of, done, pipeline, refused, root, xtask};
 
 /// A server, killed at the end of the test.
 struct Server {
@@ -392,11 +391,10 @@ fn a_server_without_its_parts_does_not_start() {
     let none = dir.path().display().to_string();
     let start = |args: &[&str]| refused(xtask(["serve", "--port", "0"]).args(args));
     assert!(start(&["--model", &none]).contains("config.json"));
-    for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
-        let from = root().join(crate::common::MODEL).join(file);
-        std::fs::copy(from, Path::new(&none).join(file)).unwrap();
-    }
-    assert!(start(&["--model", &none]).contains("safetensors"));
+    let model = copy_of(&root().join(MODEL));
+    std::fs::remove_file(model.path().join("model.safetensors")).unwrap();
+    let without = start(&["--model", &model.path().display().to_string()]);
+    assert!(without.contains("safetensors"), "{without}");
     assert!(start(&["--classifier", &none]).contains(&none));
     assert!(start(&["--adapter", &format!("a={none}")]).contains(&none));
     assert!(start(&["--adapter", &format!("base={none}")]).contains("base"));
