@@ -45,6 +45,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Judge(args) => commands::judge::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Score(args) => commands::score::run(args),
+        Command::Serve(args) => commands::serve::run(args),
         Command::Merge(args) => commands::merge::run(args),
         Command::RandomModel(args) => commands::random_model::run(args),
         Command::Doctor(args) => commands::doctor::run(args),

@@ -122,35 +122,9 @@ fn begin<'a>(
     config: &'a CritiqueConfig,
     dir: &Path,
 ) -> Result<Begun<'a>> {
-    config.check()?;
-    let constitution = constitution.only(Principle::criticises);
-    if constitution.principles.is_empty() {
-        let what = "a critique and a revision request";
-        return Err(Error::NoPrinciple { name: constitution.name, what });
-    }
-    if config.few_shot > constitution.few_shot.len() {
-        let reason = format!(
-            "is {}, and the constitution {:?} has {} examples; write more or lower few_shot",
-            config.few_shot,
-            constitution.name,
-            constitution.few_shot.len()
-        );
-        return Err(Error::Setting { key: "few_shot", reason });
-    }
-    let usable = usable(models.author, prompts, &config.initial)?;
-    let run = run_name(&json!({
-        "stage": "critique",
-        "model": models.author.fingerprint(),
-        "critic": models.critic.fingerprint(),
-        "constitution": constitution,
-        "classifier": classifier.map(SafetyClassifier::fingerprint),
-        "prompts": usable.prompts,
-        "config": config,
-    }));
-    let plan = Plan::new(&run, &usable, config, &constitution);
+    let (stage, usable) = Stage::new(models, constitution, classifier, prompts, config)?;
+    let plan = Plan::new(&stage.run, &usable, config, &stage.constitution);
     plan.write(&dir.join(CRITIQUE_PLAN))?;
-    let examples = constitution.few_shot[..config.few_shot].concat();
-    let stage = Stage { models, constitution, examples, classifier, config, run };
     Ok(Begun { stage, plan, usable })
 }
 
@@ -168,20 +142,58 @@ impl Begun<'_> {
     }
 }
 
-struct Stage<'a> {
+/// What works on prompts, and by what.
+pub(crate) struct Stage<'a> {
     models: Models<'a>,
     constitution: Constitution,
     /// Turns that stand before critiques and revisions.
     examples: Vec<Message>,
     classifier: Option<&'a SafetyClassifier>,
-    config: &'a CritiqueConfig,
+    pub(crate) config: &'a CritiqueConfig,
     run: String,
 }
 
 /// What the classifier says of a text: P(harm) and the most probable label.
 type Risk = Option<(f64, String)>;
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
+    /// Checks what a run is given, and names it. Gives the prompts that the author can answer, too.
+    pub(crate) fn new(
+        models: Models<'a>,
+        constitution: &Constitution,
+        classifier: Option<&'a SafetyClassifier>,
+        prompts: &Prompts,
+        config: &'a CritiqueConfig,
+    ) -> Result<(Self, Usable)> {
+        config.check()?;
+        let constitution = constitution.only(Principle::criticises);
+        if constitution.principles.is_empty() {
+            let what = "a critique and a revision request";
+            return Err(Error::NoPrinciple { name: constitution.name, what });
+        }
+        if config.few_shot > constitution.few_shot.len() {
+            let reason = format!(
+                "is {}, and the constitution {:?} has {} examples; write more or lower few_shot",
+                config.few_shot,
+                constitution.name,
+                constitution.few_shot.len()
+            );
+            return Err(Error::Setting { key: "few_shot", reason });
+        }
+        let usable = usable(models.author, prompts, &config.initial)?;
+        let run = run_name(&json!({
+            "stage": "critique",
+            "model": models.author.fingerprint(),
+            "critic": models.critic.fingerprint(),
+            "constitution": constitution,
+            "classifier": classifier.map(SafetyClassifier::fingerprint),
+            "prompts": usable.prompts,
+            "config": config,
+        }));
+        let examples = constitution.few_shot[..config.few_shot].concat();
+        Ok((Self { models, constitution, examples, classifier, config, run }, usable))
+    }
+
     /// The records of one block.
     fn records(
         &self,
@@ -204,7 +216,7 @@ impl Stage<'_> {
     }
 
     /// Records with an initial answer and no rounds.
-    fn initial(
+    pub(crate) fn initial(
         &self,
         prompts: &[CritiquePrompt],
         progress: &mut Progress,
@@ -259,42 +271,57 @@ impl Stage<'_> {
         round: u64,
         progress: &mut Progress,
     ) -> Result<()> {
-        let at: Vec<&CritiqueRecord> = open.iter().map(|&i| &records[i]).collect();
         let principles: Vec<Principle> =
-            at.iter().map(|record| self.principle(record, round).clone()).collect();
-        let seed = |slot: usize, step: &str| self.seed(&at[slot].id).derive(step).index(round);
+            open.iter().map(|&i| self.principle(&records[i], round).clone()).collect();
+        let critiques = self.critiques(records, open, &principles, round, progress)?;
+        self.revise(records, open, &principles, &critiques, round, progress)
+    }
 
-        let critiques = if self.config.direct {
+    /// Critiques of the answers in use, each by its principle.
+    pub(crate) fn critiques(
+        &self,
+        records: &[CritiqueRecord],
+        open: &[usize],
+        principles: &[Principle],
+        round: u64,
+        progress: &mut Progress,
+    ) -> Result<Vec<Answered<String>>> {
+        if self.config.direct {
             progress.advance(open.len() as u64);
-            at.iter().map(|_| Ok(String::new())).collect()
-        } else {
-            let dialogues = at.iter().zip(&principles).map(|(record, principle)| {
-                let request = &principle.critique_request;
-                Ok(self.after_examples(critique_prompt(
-                    &record.prompt,
-                    &record.final_revision,
-                    request,
-                )))
-            });
-            let sampling = &self.config.critique;
-            let replies =
-                self.ask(dialogues.collect(), |i| seed(i, "critique"), sampling, progress)?;
-            replies.into_iter().map(|reply| reply.map(|reply| reply.text)).collect::<Vec<_>>()
-        };
-        let dialogues =
-            at.iter().zip(&principles).zip(&critiques).map(|((record, p), critique)| {
-                let critique = critique.as_ref().map_err(|why| *why)?;
-                let (prompt, answer) = (&record.prompt, &record.final_revision);
-                let request = &p.revision_request;
-                Ok(self.after_examples(if self.config.direct {
-                    direct_revision_prompt(prompt, answer, request)
-                } else {
-                    revision_prompt(prompt, answer, &p.critique_request, critique, request)
-                }))
-            });
-        let sampling = &self.config.revision;
-        let revisions =
-            self.ask(dialogues.collect(), |i| seed(i, "revision"), sampling, progress)?;
+            return Ok(vec![Ok(String::new()); open.len()]);
+        }
+        let dialogues = open.iter().zip(principles).map(|(&i, principle)| {
+            let (prompt, answer) = (&records[i].prompt, &records[i].final_revision);
+            let request = &principle.critique_request;
+            Ok(self.after_examples(critique_prompt(prompt, answer, request)))
+        });
+        let seed = |slot: usize| self.seed(&records[open[slot]].id).derive("critique").index(round);
+        let replies = self.ask(dialogues.collect(), seed, &self.config.critique, progress)?;
+        Ok(replies.into_iter().map(|reply| reply.map(|reply| reply.text)).collect())
+    }
+
+    /// Revises the answers in use after their critiques, and records the round.
+    pub(crate) fn revise(
+        &self,
+        records: &mut [CritiqueRecord],
+        open: &[usize],
+        principles: &[Principle],
+        critiques: &[Answered<String>],
+        round: u64,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let dialogues = open.iter().zip(principles).zip(critiques).map(|((&i, p), critique)| {
+            let critique = critique.as_ref().map_err(|rule| *rule)?;
+            let (prompt, answer) = (&records[i].prompt, &records[i].final_revision);
+            let request = &p.revision_request;
+            Ok(self.after_examples(if self.config.direct {
+                direct_revision_prompt(prompt, answer, request)
+            } else {
+                revision_prompt(prompt, answer, &p.critique_request, critique, request)
+            }))
+        });
+        let seed = |slot: usize| self.seed(&records[open[slot]].id).derive("revision").index(round);
+        let revisions = self.ask(dialogues.collect(), seed, &self.config.revision, progress)?;
 
         let repaired: Vec<_> = revisions.into_iter().map(|reply| self.repaired(reply)).collect();
         let (revisions, repairs): (Vec<Answered<Reply>>, Vec<_>) = repaired.into_iter().unzip();
@@ -379,7 +406,7 @@ impl Stage<'_> {
     }
 
     /// The principle of a round.
-    fn principle(&self, record: &CritiqueRecord, round: u64) -> &Principle {
+    pub(crate) fn principle(&self, record: &CritiqueRecord, round: u64) -> &Principle {
         let seed = self.seed(&record.id).index(round);
         let all = &self.constitution;
         let id = match self.config.principles {
@@ -404,7 +431,7 @@ impl Stage<'_> {
     }
 
     /// Whether another round is to be run.
-    fn is_open(&self, record: &CritiqueRecord) -> bool {
+    pub(crate) fn is_open(&self, record: &CritiqueRecord) -> bool {
         // A dialogue that has no room now has none in the next round.
         let no_room =
             record.rounds.last().is_some_and(|round| round.cleaning.contains(&Rule::NoRoom));
@@ -424,7 +451,7 @@ impl Stage<'_> {
         harm.is_some_and(|harm| harm < self.config.safe_threshold)
     }
 
-    fn outcome(&self, record: &CritiqueRecord) -> Outcome {
+    pub(crate) fn outcome(&self, record: &CritiqueRecord) -> Outcome {
         if record.final_revision != record.initial.text {
             Outcome::Revised
         } else if self.is_safe(record) {

@@ -7,7 +7,8 @@
 //! the policy is better, and [`feedback_pairs`] makes preference pairs with probabilities of that.
 //!
 //! Both work in blocks of consecutive prompts, each on disk once it is finished: a run that is
-//! killed and started again ends with the same bytes as one that was not.
+//! killed and started again ends with the same bytes as one that was not. [`run_live`] does one prompt
+//! and tells each step.
 
 mod blocks;
 mod chart;
@@ -21,6 +22,7 @@ mod feedback;
 mod feedback_report;
 pub mod hhh;
 pub mod hostile;
+mod live;
 mod models;
 mod prompts;
 mod record;
@@ -37,6 +39,7 @@ pub use feedback::{
     feedback_pairs, merge_feedback, report_feedback, run_feedback, run_feedback_shard,
 };
 pub use feedback_report::{Bin, FeedbackExample, FeedbackReport, PrincipleFeedback};
+pub use live::{Step, run_live};
 pub use models::Models;
 pub use prompts::{CritiquePrompt, PromptFile, Prompts, read_prompts};
 pub use record::{Answer, Comparison, CritiqueRecord, FeedbackRecord, Outcome, Round, Sample};

@@ -15,6 +15,7 @@ pub mod pretrain;
 pub mod random_model;
 pub mod redteam;
 pub mod score;
+pub mod serve;
 pub mod sft;
 mod show_batch;
 pub mod study;
@@ -85,6 +86,8 @@ pub enum Command {
     Generate(generate::GenerateArgs),
     /// Log-probabilities of completions.
     Score(score::ScoreArgs),
+    /// Serve models and classifier over HTTP, with a playground.
+    Serve(serve::ServeArgs),
     /// Merge an adapter into its base model.
     Merge(merge::MergeArgs),
     /// Write a model folder of random weights, of any size: for benches and tests of memory.

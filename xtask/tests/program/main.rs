@@ -9,6 +9,7 @@ mod kill;
 mod leakage;
 mod pipeline;
 mod score;
+mod serve;
 mod shards;
 mod show_batch;
 mod tasks;

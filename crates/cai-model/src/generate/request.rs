@@ -121,6 +121,8 @@ pub enum Event {
         text: String,
         /// `log p` of the token under the model itself.
         logprob: f32,
+        /// The most likely tokens with theirs, if the request asked for them.
+        top: Vec<(u32, f32)>,
     },
     /// A sample has ended; its other tokens were told before.
     Finished {

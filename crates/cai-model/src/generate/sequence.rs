@@ -63,7 +63,7 @@ impl Sequence {
         self.logprob += logprob;
         self.token_logprobs.push(logprob as f32);
         if sampling.logprobs.is_some() {
-            self.top_logprobs.push(top);
+            self.top_logprobs.push(top.clone());
         }
         if model_stops.contains(&token) || sampling.stop_token_ids.contains(&token) {
             self.end(Finish::Stop, events)?;
@@ -72,7 +72,7 @@ impl Sequence {
         self.ids.push(token);
         let piece = self.text.push(token, &sampling.stop)?;
         let (request, sample, logprob) = (self.request, self.sample, logprob as f32);
-        events.push(Event::Token { request, sample, token, text: piece.text, logprob });
+        events.push(Event::Token { request, sample, token, text: piece.text, logprob, top });
         if piece.stopped {
             self.end(Finish::StopString, events)?;
             return Ok(None);

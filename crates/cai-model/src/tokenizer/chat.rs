@@ -135,6 +135,17 @@ impl ChatTokenizer {
         self.tokenizer.decode(ids, false).map_err(|error| tokenizer_error(&self.path, error))
     }
 
+    /// What one token adds to a text: the byte of a token such as `<0xE2>`, nothing for a control
+    /// token or an id that there is not.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let token = self.tokenizer.id_to_token(id).unwrap_or_default();
+        let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+        match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => vec![byte],
+            None => self.decode(&[id]).unwrap_or_default().into_bytes(),
+        }
+    }
+
     /// The chat as the template renders it; with `add_generation_prompt` up to where the
     /// assistant's answer begins.
     ///

@@ -4,5 +4,6 @@ mod common;
 mod critique;
 mod feedback;
 mod hostile;
+mod live;
 mod server;
 mod shards;
