@@ -170,10 +170,10 @@ def write(args, rows, measure, title):
 
 def figure(summary, values, title):
     """A row per name: each seed's value, the mean, and its interval."""
-    low = min(min(v) for v in values.values())
-    high = max(max(v) for v in values.values())
-    low, high = low - 0.15 * (high - low or 1), high + 0.15 * (high - low or 1)
-    x = lambda value: 110 + 470 * (min(max(value, low), high) - low) / (high - low)
+    ends = [mean + sign * (half if half == half else 0) for mean, half in summary.values() for sign in (-1, 1)]
+    low, high = min(ends + sum(values.values(), [])), max(ends + sum(values.values(), []))
+    low, high = low - 0.05 * (high - low or 1), high + 0.05 * (high - low or 1)
+    x = lambda value: 110 + 470 * (value - low) / (high - low)
     parts = []
     for i, (name, (mean, half)) in enumerate(summary.items()):
         y = 50 + 40 * i
@@ -183,10 +183,10 @@ def figure(summary, values, title):
             parts.append(f'<line x1="{ends[0]:.1f}" x2="{ends[1]:.1f}" y1="{y}" y2="{y}" stroke="#888" stroke-width="3"/>')
         parts += [f'<circle cx="{x(v):.1f}" cy="{y}" r="4" fill="none" stroke="#1f77b4"/>' for v in values[name]]
         parts.append(f'<circle cx="{x(mean):.1f}" cy="{y}" r="5" fill="#1f77b4"/>')
-    bottom = 60 + 40 * len(summary)
+    bottom, digits = 60 + 40 * len(summary), ".2f" if high < 10 else ",.0f"
     for k in range(5):
         value = low + (high - low) * k / 4
-        parts.append(f'<text x="{x(value):.1f}" y="{bottom}" text-anchor="middle">{value:.3g}</text>')
+        parts.append(f'<text x="{x(value):.1f}" y="{bottom}" text-anchor="middle">{value:{digits}}</text>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="620" height="{bottom + 15}" font-family="sans-serif" font-size="13">'
     title = f'<text x="345" y="22" text-anchor="middle">{title}: seeds, mean, 95 % interval</text>'
     return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', title, *parts, "</svg>"]) + "\n"

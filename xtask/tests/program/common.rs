@@ -57,13 +57,15 @@ pub fn refused(command: &mut Command) -> String {
 /// Files by their path below a folder.
 pub type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// The outputs of runs below `dir`. Left out is what holds times: manifests, logs, event files.
+/// The outputs of runs below `dir`. Left out is what holds times or the checkout's revision:
+/// manifests, `run.json`, logs, event files.
 pub fn outputs(dir: &Path) -> Files {
-    files(dir).into_iter().filter(|(path, _)| !holds_times(path)).collect()
+    files(dir).into_iter().filter(|(path, _)| !names_the_moment(path)).collect()
 }
 
-fn holds_times(path: &Path) -> bool {
+fn names_the_moment(path: &Path) -> bool {
     path.ends_with("manifest.json")
+        || path.ends_with("run.json")
         || path.extension().is_some_and(|extension| extension == "log")
         || path.components().any(|part| part.as_os_str() == "tensorboard")
 }
