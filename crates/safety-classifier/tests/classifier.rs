@@ -314,7 +314,7 @@ fn a_head_on_gemma_is_trained_kept_and_loaded() {
         lora: LoraConfig { r: 4, ..LoraConfig::default() },
         train: TrainArgs {
             learning_rate: 2e-3,
-            num_train_epochs: 1.0,
+            num_train_epochs: 4.0,
             ..GemmaConfig::default().train
         },
         ..GemmaConfig::default()

@@ -17,9 +17,8 @@ pub struct Isotonic {
 struct Pool {
     sum: f64,
     weight: f64,
+    /// Sum of the points' probabilities.
     from: f64,
-    /// The last point's probability.
-    last: f64,
 }
 
 impl Isotonic {
@@ -28,22 +27,17 @@ impl Isotonic {
         let mut order: Vec<usize> = (0..probability.len()).collect();
         order.sort_by(|&a, &b| probability[a].total_cmp(&probability[b]));
         let mut pools: Vec<Pool> = Vec::new();
-        for i in order {
-            let value = f64::from(u8::from(truth[i]));
-            let mut pool =
-                Pool { sum: value, weight: 1.0, from: probability[i], last: probability[i] };
-            // Equal probabilities are one point, and no pool's mean is below the one before.
-            while let Some(last) = pools.pop() {
-                let falls = last.mean() >= pool.mean() || last.last == probability[i];
-                if !falls {
-                    pools.push(last);
-                    break;
-                }
+        // Equal probabilities are one point, whatever their truths.
+        for tied in order.chunk_by(|&a, &b| probability[a] == probability[b]) {
+            let hits = tied.iter().filter(|&&i| truth[i]).count();
+            let weight = tied.len() as f64;
+            let mut pool = Pool { sum: hits as f64, weight, from: probability[tied[0]] * weight };
+            // No pool's mean is below the one before.
+            while let Some(last) = pools.pop_if(|last| last.mean() >= pool.mean()) {
                 pool = Pool {
                     sum: last.sum + pool.sum,
                     weight: last.weight + pool.weight,
                     from: last.from + pool.from,
-                    last: pool.last,
                 };
             }
             pools.push(pool);

@@ -339,18 +339,20 @@ mod tests {
 
     #[test]
     fn what_only_one_class_says_counts_more_and_is_still_known_after_loading() {
-        let config = NgramConfig { min_df: 1, ..Default::default() };
-        let ngrams = fit(&config);
+        let word = |i: usize| if i % 2 == 0 { "kind" } else { "rude" };
+        let texts: Vec<String> = (0..40).map(|i| format!("{} and {i}", word(i))).collect();
+        let classes: Vec<Vec<usize>> = (0..40).map(|i| vec![i % 2]).collect();
+        let ngrams = Ngrams::fit(&texts, &classes, 2, &NgramConfig::default());
         let ratio = |word: &str| {
             let hash = hash(WORDS, word.chars().chain([' ']));
             ngrams.ratios[ngrams.columns[&hash] as usize]
         };
-        assert!(ratio("eat") > ratio("the"), "{} {}", ratio("eat"), ratio("the"));
+        assert!(ratio("rude") > 1.0 && ratio("and") < 0.1, "{} {}", ratio("rude"), ratio("and"));
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ngrams.safetensors");
         ngrams.save(&path).unwrap();
         let again = Ngrams::load(&path).unwrap();
-        assert_eq!(again.row("eat the bread"), ngrams.row("eat the bread"));
+        assert_eq!(again.row("rude and kind"), ngrams.row("rude and kind"));
         std::fs::write(&path, "nothing").unwrap();
         assert!(Ngrams::load(&path).unwrap_err().to_string().contains("ngrams.safetensors"));
     }
