@@ -27,6 +27,7 @@ pub struct DpoArgs {
 
 /// Runs the command.
 pub fn run(args: DpoArgs) -> Result<()> {
+    cai_model::device::join_workers();
     let config = args.config.read()?;
     let read = dataset::read_pairs(&args.data, &dataset::Policy::default())?;
     if args.show_batch {
