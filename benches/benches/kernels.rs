@@ -64,7 +64,7 @@ fn score_tokens(criterion: &mut Criterion) -> Result<()> {
     let mut group = criterion.benchmark_group("score_tokens");
     group.throughput(Throughput::Elements(TOKENS as u64));
     for vocab_size in [2048, 32_768] {
-        let gemma = GemmaShape { vocab_size, layers: 1 }.gemma()?;
+        let gemma = GemmaShape { vocab_size, layers: 1, ..GemmaShape::MINI }.gemma()?;
         let trained = Trained {
             hidden: random("hidden", [TOKENS, gemma.config().hidden_size])?,
             targets: prompts(1, TOKENS, vocab_size).concat(),

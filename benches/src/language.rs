@@ -1,5 +1,7 @@
 //! Random Gemmas, and token sequences for them.
 
+use std::path::Path;
+
 use anyhow::{Result, anyhow};
 use cai_model::{
     gemma::{Gemma, GemmaConfig, RandomInit},
@@ -18,34 +20,102 @@ const FIRST_TEXT_ID: u32 = 7;
 /// vocabulary may be wider.
 const TOKENIZER_SIZE: usize = 512;
 
-/// The sizes of a Gemma that the benches vary; the others are those of the mini model.
+/// Shape of a Gemma, and of its batches.
 #[derive(Clone, Copy, Debug)]
 pub struct GemmaShape {
-    /// Rows of the embedding.
-    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
     /// Decoder layers.
     pub layers: usize,
+    /// Query heads; one key/value head.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Width of the MLP.
+    pub mlp: usize,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Examples of a training step; pairs of one of DPO are as many.
+    pub batch: usize,
+    /// Tokens of an example, of which the second half is a completion.
+    pub tokens: usize,
+    /// Sequences that are generated together.
+    pub generated: usize,
+    /// Tokens of a prompt, and as many new ones.
+    pub prompt: usize,
 }
 
+/// Names that [`GemmaShape::preset`] knows.
+pub const PRESETS: [&str; 4] = ["mini-gemma", "mini", "small", "gemma-2b"];
+
 impl GemmaShape {
-    /// Hidden 256, 6 layers, 4 heads of 64, 1 key/value head, MLP 1024, vocabulary 4096.
-    pub const MINI: Self = Self { vocab_size: 4096, layers: 6 };
+    /// A small model.
+    pub const MINI: Self = Self {
+        hidden: 256,
+        layers: 6,
+        heads: 4,
+        head_dim: 64,
+        mlp: 1024,
+        vocab_size: 4096,
+        batch: 8,
+        tokens: 256,
+        generated: 8,
+        prompt: 128,
+    };
+
+    /// The shape with this name.
+    pub fn preset(name: &str) -> Option<Self> {
+        let mini = Self::MINI;
+        Some(match name {
+            "mini-gemma" => Self { hidden: 192, head_dim: 48, mlp: 768, vocab_size: 2048, ..mini },
+            "mini" => mini,
+            "small" => Self {
+                hidden: 640,
+                layers: 12,
+                head_dim: 256,
+                mlp: 2048,
+                vocab_size: 32_768,
+                batch: 4,
+                generated: 4,
+                ..mini
+            },
+            "gemma-2b" => Self {
+                hidden: 2048,
+                layers: 18,
+                heads: 8,
+                head_dim: 256,
+                mlp: 16_384,
+                vocab_size: 256_000,
+                batch: 1,
+                generated: 1,
+                prompt: 32,
+                ..mini
+            },
+            _ => return None,
+        })
+    }
 
     /// # Errors
     ///
     /// When the config is refused, which names the key.
     pub fn config(self) -> Result<GemmaConfig> {
         let config = json!({
+            "architectures": ["GemmaForCausalLM"],
             "model_type": "gemma",
             "vocab_size": self.vocab_size,
-            "hidden_size": 256,
-            "intermediate_size": 1024,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.mlp,
             "num_hidden_layers": self.layers,
-            "num_attention_heads": 4,
+            "num_attention_heads": self.heads,
             "num_key_value_heads": 1,
-            "head_dim": 64,
-            "max_position_embeddings": 1024,
+            "head_dim": self.head_dim,
+            "max_position_embeddings": 8192,
             "hidden_act": "gelu_pytorch_tanh",
+            "hidden_activation": "gelu_pytorch_tanh",
+            "tie_word_embeddings": true,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "bos_token_id": 2,
         });
         GemmaConfig::from_json(config).map_err(|reason| anyhow!("the benches' config: {reason}"))
     }
@@ -59,6 +129,26 @@ impl GemmaShape {
         let mut source = RandomInit { seed: SEED, std: 0.02, device: device() };
         Ok(Gemma::load(&self.config()?, &mut source)?)
     }
+
+    /// Weights of the matrices of all layers.
+    pub fn layer_weights(self) -> usize {
+        let attention = 2 * self.hidden * (self.heads + 1) * self.head_dim;
+        self.layers * (attention + 3 * self.hidden * self.mlp)
+    }
+
+    /// Weights of the head, which is the embedding.
+    pub fn head_weights(self) -> usize {
+        self.vocab_size * self.hidden
+    }
+}
+
+/// Writes a tokenizer of a few hundred tokens to `dir`.
+///
+/// # Errors
+///
+/// Those of writing it.
+pub fn write_tokenizer(dir: &Path) -> Result<()> {
+    Ok(train_bpe(texts(50, 50).into_iter(), TOKENIZER_SIZE, GEMMA_CHAT_TEMPLATE, dir)?)
 }
 
 /// A model of random weights with a tokenizer, in memory only.
@@ -68,7 +158,7 @@ impl GemmaShape {
 /// Those of the config, and of writing the tokenizer to a temporary folder.
 pub fn language_model(shape: GemmaShape) -> Result<LanguageModel> {
     let dir = tempfile::tempdir()?;
-    train_bpe(texts(50, 50).into_iter(), TOKENIZER_SIZE, GEMMA_CHAT_TEMPLATE, dir.path())?;
+    write_tokenizer(dir.path())?;
     Ok(LanguageModel {
         gemma: shape.gemma()?,
         config: shape.config()?,

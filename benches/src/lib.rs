@@ -14,6 +14,9 @@
 mod classifier;
 mod language;
 pub mod memory;
+pub mod rates;
+pub mod steps;
+pub mod worker;
 
 use std::time::Duration;
 
@@ -21,14 +24,16 @@ use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use cai_data::seed::Seed;
 use cai_model::{
-    device::tune_allocator,
+    device::{join_workers, tune_allocator},
     gemma::{RandomInit, TensorSource},
 };
 use criterion::Criterion;
 use rand::RngExt;
 
 pub use classifier::classifier;
-pub use language::{GemmaShape, examples, language_model, pairs, prompts};
+pub use language::{
+    GemmaShape, PRESETS, examples, language_model, pairs, prompts, write_tokenizer,
+};
 
 /// Where all random numbers of the benches come from.
 pub const SEED: Seed = Seed(42);
@@ -43,6 +48,7 @@ pub const SEED: Seed = Seed(42);
 /// Those of `benches`.
 pub fn run(benches: impl FnOnce(&mut Criterion) -> Result<()>) -> Result<()> {
     tune_allocator();
+    join_workers();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))

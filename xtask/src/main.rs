@@ -52,6 +52,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Constitution(args) => commands::constitution::run(args),
         Command::Study(args) => commands::study::run(args),
         Command::Test(args) => commands::test::run(args),
+        Command::Bench(args) => commands::bench::run(args),
     }
 }
 

@@ -30,6 +30,7 @@ pub struct DpoArgs {
 
 /// Runs the command.
 pub fn run(args: DpoArgs) -> Result<()> {
+    cai_model::device::join_workers();
     let config = args.config.read()?;
     let policy = dataset::Policy { max_malformed: args.max_malformed };
     let read = dataset::read_pairs(&args.data, &policy)?;

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod bench;
 pub mod classifier;
 pub mod constitution;
 pub mod critique;
@@ -100,6 +101,23 @@ pub enum Command {
     Study(study::StudyArgs),
     /// Run the tests.
     Test(test::TestArgs),
+    /// Time steps: beside what the machine can do, beside PyTorch, against their sizes.
+    Bench(bench::BenchArgs),
+}
+
+/// Cargo, to run a command of it.
+fn cargo() -> std::process::Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = std::process::Command::new(program);
+    // `cargo run` names this package in the environment. Build scripts that ask for the name (ring)
+    // would run again, and everything above them would be compiled again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
 }
 
 /// The config that a command takes its settings from.

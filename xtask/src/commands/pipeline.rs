@@ -32,6 +32,7 @@ pub struct PipelineArgs {
 
 /// Runs the command.
 pub fn run(args: PipelineArgs) -> Result<()> {
+    cai_model::device::join_workers();
     let config = args.config.read()?;
     let force = match args.force {
         None => Vec::new(),

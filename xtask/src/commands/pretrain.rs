@@ -28,6 +28,7 @@ pub struct PretrainArgs {
 
 /// Runs the command.
 pub fn run(args: PretrainArgs) -> Result<()> {
+    cai_model::device::join_workers();
     let place = || args.config.display().to_string();
     let text = std::fs::read_to_string(&args.config).with_context(place)?;
     let config: PretrainConfig = serde_yaml::from_str(&text).with_context(place)?;

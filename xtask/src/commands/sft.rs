@@ -28,6 +28,7 @@ pub struct SftArgs {
 
 /// Runs the command.
 pub fn run(args: SftArgs) -> Result<()> {
+    cai_model::device::join_workers();
     let config = args.config.read()?;
     let sets = args.data.iter().map(|given| {
         let (file, share) = file_and_share(given);

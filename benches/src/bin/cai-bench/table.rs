@@ -1,0 +1,103 @@
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use anyhow::{Context, Result};
+use cai_benches::{
+    rates,
+    steps::{self, Task},
+    worker::{Worker, in_turn, median},
+};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::Selection;
+
+#[derive(Args)]
+pub struct TableArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// Where to keep the numbers.
+    #[arg(long)]
+    save: Option<PathBuf>,
+    /// Numbers that were kept, to compare with.
+    #[arg(long)]
+    against: Option<PathBuf>,
+}
+
+/// One row.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Row {
+    milliseconds: f64,
+    peak_mib: f64,
+}
+
+/// Runs the command.
+pub fn run(args: TableArgs) -> Result<()> {
+    let before: BTreeMap<String, Row> = match &args.against {
+        Some(path) => {
+            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            serde_json::from_str(&text).with_context(|| path.display().to_string())?
+        }
+        None => BTreeMap::new(),
+    };
+    let peak = rates::products()?;
+    println!("matrix products: {:.0} GFLOP/s\n", peak / 1e9);
+    println!(
+        "| shape | step | ms | tokens/s | GFLOP/s | of the products' rate | peak MiB | before |"
+    );
+    println!("|---|---|--:|--:|--:|--:|--:|--:|");
+    let mut rows = BTreeMap::new();
+    for (name, shape) in args.selection.shapes()? {
+        let dir = tempfile::tempdir()?;
+        steps::write(shape, 16, dir.path())?;
+        let mut times = BTreeMap::new();
+        for &task in &args.selection.tasks {
+            let mut workers = [Worker::ours(task, dir.path())?];
+            let seconds = median(&in_turn(&mut workers, args.selection.rounds)?[0]);
+            let [worker] = workers;
+            let row = Row {
+                milliseconds: seconds * 1e3,
+                peak_mib: worker.finish()? as f64 / (1 << 20) as f64,
+            };
+            let key = format!("{name} {}", task.name());
+            let earlier = match before.get(&key) {
+                Some(earlier) => format!("{:.2} ×", earlier.milliseconds / row.milliseconds),
+                None => String::new(),
+            };
+            let rate = task.operations(shape) / seconds;
+            println!(
+                "| {name} | {} | {:.1} | {:.0} | {:.0} | {:.0} % | {:.0} | {earlier} |",
+                task.name(),
+                row.milliseconds,
+                task.tokens(shape) as f64 / seconds,
+                rate / 1e9,
+                100.0 * rate / peak,
+                row.peak_mib,
+            );
+            times.insert(task.name(), seconds);
+            rows.insert(key, row);
+        }
+        let [prefill, whole] = [Task::Prefill, Task::Generate].map(|task| times.get(&task.name()));
+        if let (Some(prefill), Some(whole)) = (prefill, whole) {
+            let gemma = shape.gemma()?;
+            let step = (whole - prefill) / (shape.prompt - 1) as f64;
+            let bytes = 4 * (shape.layer_weights() + shape.head_weights());
+            let (products, reading) =
+                (rates::decode_products(&gemma, shape.generated)?, rates::reading(bytes));
+            println!(
+                "\n{name}, {} sequences: {:.3} ms a token; its products alone {:.3} ms ({:.2} ×), \
+                 reading its {:.1} MiB of weights {:.3} ms ({:.2} ×)\n",
+                shape.generated,
+                step * 1e3,
+                products * 1e3,
+                step / products,
+                bytes as f64 / (1 << 20) as f64,
+                reading * 1e3,
+                step / reading,
+            );
+        }
+    }
+    if let Some(path) = &args.save {
+        cai_data::atomic::write_json(path, &rows)?;
+    }
+    Ok(())
+}
