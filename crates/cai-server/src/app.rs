@@ -74,11 +74,7 @@ impl App {
     }
 
     /// Why the guard, if there is one, withholds the first of the texts that it does.
-    pub async fn judge(
-        &self,
-        stage: &'static str,
-        texts: Vec<String>,
-    ) -> Answer<Option<Withheld>> {
+    pub async fn judge(&self, stage: &'static str, texts: Vec<String>) -> Answer<Option<Withheld>> {
         if !self.guard {
             return Ok(None);
         }

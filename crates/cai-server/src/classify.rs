@@ -1,8 +1,8 @@
 //! The thread that classifies.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::Arc;
 use std::thread;
 
 use safety_classifier::{Prediction, SafetyClassifier};

@@ -4,7 +4,7 @@
 //! stop. The API is OpenAI's: chat and text completions (plain and streamed), models, moderations;
 //! beside it `/healthz`, `/readyz`, `/metrics`, and a playground at `/`.
 //!
-//! Requests join and leave a running batch between tokens ([`models`]). What a request gets depends
+//! Requests join and leave a running batch between tokens (`models/`). What a request gets depends
 //! on its prompt, settings and seed alone, never on what runs beside it.
 
 mod api;
@@ -16,12 +16,10 @@ mod error;
 mod guard;
 mod listen;
 mod metrics;
-pub mod models;
+mod models;
 mod playground;
 
 pub use app::{Parts, Server};
 pub use auth::Keys;
-pub use config::{
-    Connections, EngineConfig, GuardConfig, Limits, PlaygroundConfig, ServeConfig,
-};
+pub use config::{Connections, EngineConfig, GuardConfig, Limits, PlaygroundConfig, ServeConfig};
 pub use error::{Error, Result};

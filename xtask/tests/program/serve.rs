@@ -60,8 +60,7 @@ impl Server {
     fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
-        let head =
-            format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n{headers}\r\n");
+        let head = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).unwrap();
         // The server may refuse a body without reading it.
         let _ = stream.write_all(body);
@@ -148,11 +147,13 @@ fn answers_are_those_of_generate_whole_and_streamed() {
     let greedy = server.chat(&ask(json!({"temperature": 0}))).json();
     assert_eq!(content(&greedy["choices"][0]), alone.trim_end_matches('\n'));
     let usage = &greedy["usage"];
-    let sum = usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap();
+    let sum =
+        usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap();
     assert_eq!(usage["total_tokens"], sum);
 
     // Two answers by one seed: the same again, the same as a stream, and the same without the other.
-    let settings = json!({"temperature": 1.0, "seed": 5, "n": 2, "logprobs": true, "top_logprobs": 2});
+    let settings =
+        json!({"temperature": 1.0, "seed": 5, "n": 2, "logprobs": true, "top_logprobs": 2});
     let whole = server.chat(&ask(settings.clone())).json();
     let texts: Vec<&str> = whole["choices"].as_array().unwrap().iter().map(content).collect();
     assert_ne!(texts[0], texts[1]);
@@ -245,9 +246,16 @@ fn what_is_wrong_with_a_request_is_said() {
         (json!({"model": "other"}), 404, "model"),
         (json!({"messages": []}), 400, "messages"),
         (json!({"messages": [{"role": "tool", "content": "x"}]}), 400, "messages"),
-        (json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), 400, "messages"),
-        (json!({"messages": [{"role": "user", "content": "word ".repeat(700)}], "max_tokens": 1000}),
-         400, "messages"),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+            400,
+            "messages",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "word ".repeat(700)}], "max_tokens": 1000}),
+            400,
+            "messages",
+        ),
         (json!({"n": 1_000_000_000}), 400, "n"),
         (json!({"n": -1}), 400, "n"),
         (json!({"max_tokens": 0}), 400, "max_tokens"),

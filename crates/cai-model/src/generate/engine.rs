@@ -3,7 +3,7 @@ use std::{collections::VecDeque, sync::Arc};
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::{Event, Limits, Request, RequestId, choose::Choice, sequence::Sequence};
+use super::{Event, Limits, Request, RequestId, sequence::Sequence};
 use crate::{Error, Result, device::among_workers, gemma::KvCache, model::LanguageModel};
 
 /// Generates for many requests at once (continuous batching: Yu et al., Orca, OSDI 2022).
@@ -169,6 +169,7 @@ impl Engine {
     /// Begins samples of the requests whose prompts were read, while rows are free. The first takes
     /// the row in which the prompt stands, the others a copy.
     fn begin_samples(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        let stops = self.model.tokenizer.stop_ids();
         while let Some(next) = self.waiting.front() {
             let (Some(logits), Some((source, row))) = (&next.logits, self.rows_for(next.id)) else {
                 return Ok(());
@@ -178,7 +179,7 @@ impl Engine {
             let choice = sequence.choose(logits)?;
             self.cache.copy(source, row, request.prompt.len())?;
             self.rows[row].prompt = Some(id);
-            self.add(row, sequence, choice, events)?;
+            self.rows[row].sequence = sequence.add(choice, &stops, events)?;
             if let Some(next) = self.waiting.front_mut() {
                 next.begun += 1;
                 if next.begun == request.seeds.len() {
@@ -235,27 +236,20 @@ impl Engine {
         let rows: Vec<usize> = (0..sequences.len()).collect();
         let logits = self.next_logits(&last, &rows)?;
         let vocabulary = logits.len() / sequences.len();
-        let choices: Vec<Choice> = sequences
-            .par_iter()
-            .zip(logits.par_chunks(vocabulary))
-            .map(|(sequence, logits)| sequence.choose(logits))
-            .collect::<Result<_>>()?;
-        for ((row, sequence), choice) in sequences.into_iter().enumerate().zip(choices) {
-            self.add(row, sequence, choice, events)?;
-        }
-        Ok(())
-    }
-
-    /// Adds a token to a sequence, which stays in `row` unless it has ended.
-    fn add(
-        &mut self,
-        row: usize,
-        sequence: Sequence,
-        choice: Choice,
-        events: &mut Vec<Event>,
-    ) -> Result<()> {
         let stops = self.model.tokenizer.stop_ids();
-        self.rows[row].sequence = sequence.add(choice, &stops, events)?;
+        let added: Vec<(Option<Sequence>, Vec<Event>)> = sequences
+            .into_par_iter()
+            .zip(logits.par_chunks(vocabulary))
+            .map(|(sequence, logits)| {
+                let choice = sequence.choose(logits)?;
+                let mut events = Vec::new();
+                Ok((sequence.add(choice, &stops, &mut events)?, events))
+            })
+            .collect::<Result<_>>()?;
+        for (row, (sequence, news)) in self.rows.iter_mut().zip(added) {
+            row.sequence = sequence;
+            events.extend(news);
+        }
         Ok(())
     }
 
@@ -278,6 +272,7 @@ impl Engine {
             counts.iter().enumerate().map(|(row, n)| (row * width + n - 1) as i64).collect();
         let last = Tensor::<1, Int>::from_data(last.as_slice(), device);
         let last = hidden.reshape([rows.len() * width, size]).select(0, last);
-        Ok(gemma.logits(last).cast(DType::F32).into_data().iter::<f32>().collect())
+        let logits = gemma.logits(last).cast(DType::F32).try_into_vec_as::<f32>();
+        logits.map_err(|error| Error::Input(format!("reading logits from the device: {error}")))
     }
 }

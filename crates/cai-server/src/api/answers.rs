@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use cai_model::generate::Finish;
+use cai_model::tokenizer::ChatTokenizer;
 use serde_json::{Value, json};
 
 use super::ApiError;
@@ -18,7 +19,7 @@ const JUDGED_AT_ONCE: usize = 200;
 pub(super) struct Part {
     pub(super) choice: usize,
     pub(super) text: String,
-    /// The tokens that begin in what was told so far and were not told yet.
+    /// The tokens that begin in what was told so far and were not told yet, if they are told.
     pub(super) tokens: Vec<Scored>,
     pub(super) end: Option<End>,
 }
@@ -46,6 +47,8 @@ impl End {
 /// The answers to one request, prompt after prompt.
 pub(super) struct Answers {
     app: App,
+    /// The tokenizer, if log-probabilities are told.
+    logprobs: Option<ChatTokenizer>,
     /// Whether answers are judged only when they are whole.
     whole: bool,
     /// Parts that can be told at once.
@@ -71,10 +74,15 @@ struct Answer {
 
 impl Answers {
     /// The answers that are under way; with `whole`, the guard judges each at its end only.
-    pub(super) fn new(app: App, whole: bool, prompts: Vec<Generating>) -> Self {
+    pub(super) fn new(
+        app: App,
+        logprobs: Option<ChatTokenizer>,
+        whole: bool,
+        prompts: Vec<Generating>,
+    ) -> Self {
         let count = prompts.iter().map(Generating::choices).sum();
         let prompt_tokens = prompts.iter().map(Generating::prompt_tokens).sum();
-        Self { whole, prompts: prompts.into(), ..Self::none(app, prompt_tokens, count) }
+        Self { logprobs, whole, prompts: prompts.into(), ..Self::none(app, prompt_tokens, count) }
     }
 
     /// `count` answers of which nothing is told, since the prompt was withheld.
@@ -92,6 +100,7 @@ impl Answers {
     fn none(app: App, prompt_tokens: usize, count: usize) -> Self {
         Self {
             app,
+            logprobs: None,
             whole: false,
             parts: VecDeque::new(),
             prompts: VecDeque::new(),
@@ -143,7 +152,9 @@ impl Answers {
             return Ok(());
         }
         answer.text.push_str(&text);
-        answer.tokens.extend(token.map(|token| Scored::new(token, &mut answer.end)));
+        if let (Some(token), Some(tokenizer)) = (token, &self.logprobs) {
+            answer.tokens.push_back(Scored::new(token, tokenizer, &mut answer.end));
+        }
         let mut end = finished.map(|finished| End::Finished(finished.finish));
         if self.app.guard {
             if end.is_none() && (self.whole || !answer.judge_now()) {

@@ -46,7 +46,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut json)
             .map_err(|error| ApiError::invalid(None, format!("the body is wrong: {error}")))?;
-        json.end().map_err(|error| ApiError::invalid(None, format!("the body is wrong: {error}")))?;
+        json.end()
+            .map_err(|error| ApiError::invalid(None, format!("the body is wrong: {error}")))?;
         Ok(Self(value))
     }
 }

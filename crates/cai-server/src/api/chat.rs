@@ -31,11 +31,14 @@ pub(super) async fn create(
     let users = messages.iter().filter(|message| message.role == Role::User);
     let texts = users.map(|message| message.content.clone()).collect();
     let respond = Responder::new(Kind::Chat, name, &wanted)?;
+    let scorer = logprobs.map(|_| model.tokenizer().clone());
     let answers = match app.judge("prompt", texts).await? {
-        Some(withheld) => Answers::withheld(app.clone(), withheld, prompt.len(), wanted.seeds.len()),
+        Some(withheld) => {
+            Answers::withheld(app.clone(), withheld, prompt.len(), wanted.seeds.len())
+        }
         None => {
             let answers = app.models.continue_ids(model, prompt, sampling, wanted.seeds)?;
-            Answers::new(app.clone(), !wanted.stream, vec![answers])
+            Answers::new(app.clone(), scorer, !wanted.stream, vec![answers])
         }
     };
     respond.to(answers, model.tokenizer().clone()).await

@@ -51,6 +51,7 @@ pub(super) async fn create(
     let respond = Responder::new(Kind::Text, name, &wanted)?;
     let decode = |ids: &Vec<u32>| model.tokenizer().decode(ids);
     let texts = prompts.iter().map(decode).collect::<Result<_, _>>().map_err(ApiError::internal)?;
+    let scorer = logprobs.map(|_| model.tokenizer().clone());
     let answers = match app.judge("prompt", texts).await? {
         Some(withheld) => {
             Answers::withheld(app.clone(), withheld, prompts.iter().map(Vec::len).sum(), count)
@@ -63,7 +64,7 @@ pub(super) async fn create(
                     app.models.continue_ids(model, prompt, sampling, wanted.seeds.clone())
                 })
                 .collect::<Result<_, _>>()?;
-            Answers::new(app.clone(), !wanted.stream, answers)
+            Answers::new(app.clone(), scorer, !wanted.stream, answers)
         }
     };
     respond.to(answers, model.tokenizer().clone()).await

@@ -46,7 +46,8 @@ impl ApiError {
     /// 400: a field that this server does not know, or a feature that it does not have.
     pub fn unsupported(field: String) -> Self {
         let message = format!("{field} is not supported here; leave it out");
-        let error = Self::with_status(StatusCode::BAD_REQUEST, message).code("unsupported_parameter");
+        let error =
+            Self::with_status(StatusCode::BAD_REQUEST, message).code("unsupported_parameter");
         Self { param: Some(field), ..error }
     }
 
@@ -84,11 +85,6 @@ impl ApiError {
         tracing::error!("request failed: {cause}");
         let message = "the server failed at this request; its log says why";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
-    }
-
-    /// The status.
-    pub fn status(&self) -> StatusCode {
-        self.status
     }
 
     /// The body.

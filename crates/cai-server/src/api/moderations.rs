@@ -50,7 +50,8 @@ pub(super) async fn create(
     }
     let classifier = app.classifier()?;
     let predictions = classifier.classify(texts).await?;
-    let results: Vec<Value> = predictions.iter().map(|p| result(p, classifier.thresholds())).collect();
+    let results: Vec<Value> =
+        predictions.iter().map(|p| result(p, classifier.thresholds())).collect();
     Ok(Json(json!({
         "id": format!("modr-{:016x}", getrandom::u64().map_err(ApiError::internal)?),
         "model": MODEL, "fingerprint": classifier.model().fingerprint(), "results": results,

@@ -58,7 +58,8 @@ impl Fields {
             Some(count) => Ok(Some(count)),
             None => {
                 let shown: String = value.to_string().chars().take(40).collect();
-                let message = format!("{name} must be a whole number from 1 to {most}, not {shown}");
+                let message =
+                    format!("{name} must be a whole number from 1 to {most}, not {shown}");
                 Err(ApiError::invalid(name, message))
             }
         }

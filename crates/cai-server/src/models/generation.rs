@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use cai_model::generate::{Event, Finish};
-use cai_model::tokenizer::ChatTokenizer;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -31,8 +30,6 @@ pub struct Piece {
 pub struct Token {
     /// The token.
     pub id: u32,
-    /// Its part of the text; no bytes for a control token, perhaps only some of a character's.
-    pub bytes: Vec<u8>,
     /// `log p` under the model itself.
     pub logprob: f32,
     /// The most likely tokens, as many as asked for.
@@ -48,11 +45,10 @@ pub struct Finished {
     pub tokens: usize,
 }
 
-pub(super) fn piece(event: Event, tokenizer: &ChatTokenizer) -> Piece {
+pub(super) fn piece(event: Event) -> Piece {
     match event {
         Event::Token { sample, token, text, logprob, top, .. } => {
-            let bytes = tokenizer.token_bytes(token);
-            let token = Some(Token { id: token, bytes, logprob, top });
+            let token = Some(Token { id: token, logprob, top });
             Piece { choice: sample, text, token, finished: None }
         }
         Event::Finished { sample, text, generation, .. } => {
@@ -120,22 +116,5 @@ impl Generating {
             self.left -= 1;
         }
         Ok(piece)
-    }
-
-    /// All of the text of all answers, in order, each with how it ended.
-    ///
-    /// # Errors
-    ///
-    /// As [`next`](Self::next).
-    pub async fn texts(mut self) -> Result<Vec<(String, Finish)>, ApiError> {
-        let mut texts = vec![(String::new(), Finish::Length); self.left];
-        while let Some(piece) = self.next().await? {
-            let (text, finish) = &mut texts[piece.choice];
-            text.push_str(&piece.text);
-            if let Some(finished) = piece.finished {
-                *finish = finished.finish;
-            }
-        }
-        Ok(texts)
     }
 }

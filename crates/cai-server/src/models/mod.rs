@@ -22,7 +22,7 @@ use crate::api::ApiError;
 use crate::config::{EngineConfig, Limits};
 use crate::metrics::Metrics;
 
-pub use generation::{Finished, Generating, Piece, Token};
+pub use generation::{Generating, Piece, Token};
 use scheduler::Scheduler;
 
 /// All models.
@@ -121,28 +121,11 @@ impl Models {
         self.models.iter()
     }
 
-    /// Continues a chat: one answer for each seed. The answers end when the result is dropped.
+    /// Continues tokens: one answer for each seed. The answers end when the result is dropped.
     ///
     /// # Errors
     ///
-    /// 400 for turns that the chat template refuses, a prompt that is too long, settings out of
-    /// range; 429 when the queue is full; 503 when the server ends.
-    pub fn chat(
-        &self,
-        model: &Model,
-        messages: &[Message],
-        sampling: SamplingConfig,
-        seeds: Vec<Seed>,
-    ) -> Result<Generating, ApiError> {
-        let prompt = model.prompt(messages)?;
-        self.continue_ids(model, prompt, sampling, seeds)
-    }
-
-    /// Continues tokens: one answer for each seed.
-    ///
-    /// # Errors
-    ///
-    /// As [`chat`](Self::chat).
+    /// 400 for a prompt that is too long, 429 when the queue is full, 503 when the server ends.
     pub fn continue_ids(
         &self,
         model: &Model,

@@ -179,14 +179,15 @@ impl Served {
         for event in events {
             news.entry(event.request()).or_default().push(event);
         }
-        let tokenizer = &self.model.tokenizer;
         for (id, events) in news {
             let Some(asked) = self.asked.get_mut(&id) else { continue };
             if let Some(since) = asked.since.take() {
                 metrics.first_token.observe(since.elapsed().as_secs_f64());
             }
-            let pieces: Vec<_> = events.into_iter().map(|event| piece(event, tokenizer)).collect();
-            metrics.tokens.inc_by(pieces.iter().filter(|piece| piece.token.is_some()).count() as u64);
+            let pieces: Vec<_> = events.into_iter().map(piece).collect();
+            metrics
+                .tokens
+                .inc_by(pieces.iter().filter(|piece| piece.token.is_some()).count() as u64);
             asked.left -= pieces.iter().filter(|piece| piece.finished.is_some()).count();
             let done = asked.left == 0;
             let _ = asked.answer.send(Ok(pieces));
