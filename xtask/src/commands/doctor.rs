@@ -118,7 +118,7 @@ impl Doctor {
         for (stage, needed) in memory::training(&config, settings) {
             let (needed_mib, free_mib) = (needed / MIB, free / MIB);
             let text = format!(
-                "memory: about {needed_mib} MiB for {stage} on CPU, {free_mib} MiB available"
+                "memory: up to {needed_mib} MiB for {stage} on CPU, {free_mib} MiB available"
             );
             match free < needed {
                 true => self.bad(format!(
