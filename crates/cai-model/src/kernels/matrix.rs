@@ -118,7 +118,8 @@ impl MatrixMut<'_> {
     /// The product as one of few rows, if it is one and its operands lie in order.
     fn few_rows(&self, add: bool, scale: f32, lhs: Matrix, rhs: Matrix) -> Option<Product> {
         let ([rows, inputs], outputs) = (lhs.size, rhs.size[1]);
-        if rows > FEW || lhs.strides[1] != 1 {
+        // Without inputs there is nothing to add up, and it would leave the output as it is.
+        if rows > FEW || inputs == 0 || lhs.strides[1] != 1 {
             return None;
         }
         let (order, stride) = match rhs.strides {
