@@ -70,8 +70,9 @@ mod tests {
         let guard = Thresholds::new(&labels, "safe", &config).unwrap();
         let judge = |scores: [f64; 3]| {
             let probabilities = labels.iter().cloned().zip(scores).collect();
-            let label = String::new();
-            let prediction = Prediction { label, probabilities, harm: 0.0, truncated: false };
+            let (label, labels) = (String::new(), Vec::new());
+            let prediction =
+                Prediction { label, labels, probabilities, harm: 0.0, truncated: false };
             guard.judge("prompt", &prediction).map(|withheld| withheld.category)
         };
         assert_eq!(judge([0.9, 0.05, 0.05]), None);
