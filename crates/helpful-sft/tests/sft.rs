@@ -203,7 +203,8 @@ fn packing_learns_as_padding_does() {
     };
     // About four conversations in a row.
     let (padded, packed) = (loss(false, 8), loss(true, 2));
-    assert_eq!(padded.0, packed.0);
+    // The same conversations in batches of another size: products of few rows are summed in another order.
+    assert!((padded.0 - packed.0).abs() < 1e-6, "{padded:?} {packed:?}");
     assert!(padded.1 < 0.9 * padded.0, "{padded:?}");
     assert!((padded.1 - packed.1).abs() < 0.1, "{padded:?} {packed:?}");
 }

@@ -201,7 +201,9 @@ fn completions_continue_texts_and_tokens() {
 #[test]
 fn many_at_once_get_what_each_gets_alone() {
     let server = Server::start(&["--set", "engine.max_batch_size=8"]);
-    let body = |i: u64| ask(json!({"seed": i, "temperature": if i % 2 == 0 { 0.0 } else { 0.7 }}));
+    let body = |i: u64| {
+        ask(json!({"seed": i, "temperature": if i.is_multiple_of(2) { 0.0 } else { 0.7 }}))
+    };
     let text = |reply: Reply| content(&reply.json()["choices"][0]).to_owned();
     let together: Vec<String> = thread::scope(|scope| {
         let ask = |i| text(server.chat(&body(i)));

@@ -174,10 +174,10 @@ impl Product {
             let mut sums = [[V::splat(0.0); O]; R];
             for i in (0..whole).step_by(V::LANES) {
                 let x: [V; R] = std::array::from_fn(|r| V::load(self.x.add(r * x_stride + i)));
-                for o in 0..O {
-                    let w = V::load(self.w.add(o * w_stride + i));
-                    for r in 0..R {
-                        sums[r][o] = x[r].times_plus(w, sums[r][o]);
+                let w: [V; O] = std::array::from_fn(|o| V::load(self.w.add(o * w_stride + i)));
+                for (sums, x) in sums.iter_mut().zip(x) {
+                    for (sum, &w) in sums.iter_mut().zip(&w) {
+                        *sum = x.times_plus(w, *sum);
                     }
                 }
             }
@@ -224,8 +224,8 @@ impl Product {
                     std::array::from_fn(|o| V::load(self.w.add(i * w_stride + o * V::LANES)));
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let x = V::splat(*self.x.add(r * x_stride + i));
-                    for o in 0..O {
-                        sums[o] = x.times_plus(w[o], sums[o]);
+                    for (sum, &w) in sums.iter_mut().zip(&w) {
+                        *sum = x.times_plus(w, *sum);
                     }
                 }
             }

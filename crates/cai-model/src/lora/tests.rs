@@ -126,9 +126,10 @@ fn a_mask_follows_from_the_seed_and_the_name_alone() {
     let once = values(linear.forward(input(), &seeded(7)));
     assert_eq!(once, values(linear.forward(input(), &seeded(7))));
     assert_ne!(once, values(linear.forward(input(), &seeded(8))));
-    // On the autodiff device too, where a layer is computed again in the backward pass.
+    // On the autodiff device too, where a layer is computed again in the backward pass. There products
+    // of few rows are summed in another order.
     let tracked = linear.clone().train();
-    assert_eq!(once, values(tracked.forward(input().autodiff(), &seeded(7))));
+    close(tracked.forward(input().autodiff(), &seeded(7)), linear.forward(input(), &seeded(7)));
     // Another projection with the same factors draws other masks.
     let mut other = linear.clone();
     let lora = other.lora.take().unwrap();
