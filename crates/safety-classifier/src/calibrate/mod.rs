@@ -525,7 +525,13 @@ mod tests {
             })
             .collect();
         for method in [Temperature, Vector, Isotonic] {
-            let fitted = Calibration::fit(&[logits.clone()], &truth, Task::MultiLabel, method, &[]);
+            let fitted = Calibration::fit(
+                std::slice::from_ref(&logits),
+                &truth,
+                Task::MultiLabel,
+                method,
+                &[],
+            );
             assert!(fitted.after.nll < fitted.before.nll, "{fitted:?}");
             if method != Temperature {
                 assert!(fitted.after.ece < 0.02, "{fitted:?}");

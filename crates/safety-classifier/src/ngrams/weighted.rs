@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_only_one_class_says_counts_more_and_is_still_known_after_loading() {
-        let word = |i: usize| if i % 2 == 0 { "kind" } else { "rude" };
+        let word = |i: usize| if i.is_multiple_of(2) { "kind" } else { "rude" };
         let texts: Vec<String> = (0..40).map(|i| format!("{} and {i}", word(i))).collect();
         let classes: Vec<Vec<usize>> = (0..40).map(|i| vec![i % 2]).collect();
         let ngrams = Ngrams::fit(&texts, &classes, 2, &NgramConfig::default());
