@@ -290,6 +290,7 @@ test("everything can be done with the keyboard, and the focus is always seen", a
   await tabTo((at) => at.text === "Skip to content");
   await tabTo((at) => at.text === "Blind A/B");
   await page.keyboard.press("Enter");
+  await page.locator("#blind textarea").waitFor();
   await tabTo((at) => at.tagName === "TEXTAREA");
   await page.keyboard.type(HARMLESS);
   await page.keyboard.press("Enter");
@@ -309,6 +310,7 @@ test("everything can be done with the keyboard, and the focus is always seen", a
   await page.evaluate(() => scrollTo(0, 0));
   await page.locator("nav a[href='#critique']").focus();
   await page.keyboard.press("Enter");
+  await page.locator("#critique textarea").waitFor();
   await tabTo((at) => at.tagName === "TEXTAREA");
   await page.keyboard.type(HARMLESS);
   await page.keyboard.press("Enter");
