@@ -2,9 +2,9 @@
 
     python tests/external/serving/load.py target/debug/xtask --seconds 300 --streams 64
 
-Clients ask, read to the end, and ask again with another prompt and seed. At the end every answer is
-asked for once more, alone, and compared; where the two differ, the log-probabilities at the first
-difference must say that it was a near tie.
+Clients ask, read to the end, and ask again with another prompt and seed. At the end `--compare` of the
+answers, spread evenly, are asked for once more, alone, and compared; where the two differ, the
+log-probabilities at the first difference must say that it was a near tie.
 """
 
 import argparse
