@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Sample;
+use crate::written::is_written;
 
 /// The label of each output: that of its own, or one for each source that gives the label.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,14 +26,36 @@ impl Outputs {
     }
 
     /// One output for each label and source of `samples`, and the output of each sample.
+    ///
+    /// Texts without a source, and those written for this project, stand for the sources of their
+    /// label in turn: what they teach must hold under every convention.
     pub fn by_source(samples: &[Sample]) -> (Self, Vec<Vec<usize>>) {
-        let key = |sample: &Sample| (sample.classes[0], sample.source.clone());
-        let keys: BTreeSet<_> = samples.iter().map(key).collect();
-        let labels = keys.iter().map(|(label, _)| *label).collect();
-        let numbers: BTreeMap<_, usize> =
-            keys.into_iter().enumerate().map(|(i, key)| (key, i)).collect();
-        let targets = samples.iter().map(|sample| vec![numbers[&key(sample)]]).collect();
-        (Self { labels }, targets)
+        let source = |sample: &Sample| sample.source.clone().filter(|s| !is_written(s));
+        let mut sources: BTreeMap<usize, BTreeSet<Option<String>>> = BTreeMap::new();
+        for sample in samples {
+            sources.entry(sample.classes[0]).or_default().insert(source(sample));
+        }
+        // "No source" is an output of its own only where no text of the label has a source.
+        for own in sources.values_mut().filter(|own| own.len() > 1) {
+            own.remove(&None);
+        }
+        let keys = sources.iter().flat_map(|(label, own)| own.iter().map(move |s| (*label, s)));
+        let keys: Vec<(usize, &Option<String>)> = keys.collect();
+        let mut turns = vec![0; keys.len()];
+        let target = |sample: &Sample| {
+            let label = sample.classes[0];
+            let first = keys.iter().position(|(other, _)| *other == label).unwrap_or_default();
+            let own = &keys[first..];
+            let own = &own[..own.iter().take_while(|(other, _)| *other == label).count()];
+            let source = source(sample);
+            let at = own.iter().position(|(_, other)| **other == source).unwrap_or_else(|| {
+                turns[first] += 1;
+                (turns[first] - 1) % own.len()
+            });
+            vec![first + at]
+        };
+        let targets = samples.iter().map(target).collect();
+        (Self { labels: keys.iter().map(|(label, _)| *label).collect() }, targets)
     }
 
     /// Number of outputs.
@@ -82,9 +105,17 @@ mod tests {
             group: None,
             source: source.map(Into::into),
         };
-        let samples = [sample(1, Some("a")), sample(0, None), sample(1, Some("b"))];
+        let written = || sample(1, Some("written: self-harm"));
+        let samples = [
+            sample(1, Some("a")),
+            sample(0, None),
+            sample(1, Some("b")),
+            written(),
+            sample(1, None),
+            written(),
+        ];
         let (outputs, targets) = Outputs::by_source(&samples);
-        assert_eq!(targets, [[1], [0], [2]]);
+        assert_eq!(targets, [[1], [0], [2], [1], [2], [1]]);
         assert_eq!((outputs.len(), outputs.n_labels()), (3, 2));
         let merged = outputs.merge(&[0.0, 1f32.ln(), 3f32.ln()]);
         assert!((merged[0] - 0.0).abs() < 1e-6 && (merged[1] - 4f32.ln()).abs() < 1e-6);

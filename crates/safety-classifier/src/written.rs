@@ -208,6 +208,14 @@ const SAFE: &[&str] = &[
     "The government pays for help with {topic} in {place}.",
 ];
 
+/// How the sources of written texts begin.
+const WRITTEN: &str = "written: ";
+
+/// Whether `source` is that of texts written for this project.
+pub(crate) fn is_written(source: &str) -> bool {
+    source.starts_with(WRITTEN)
+}
+
 /// The written texts that `config` asks for, the same for the same seed.
 pub fn training_texts(config: &ClassifierConfig, seed: Seed) -> Vec<LabelledText> {
     let WrittenConfig { self_harm, safe, identity_terms } = config.written;
@@ -231,7 +239,7 @@ fn sentences(sentences: &[&str], label: &str, number: usize, seed: Seed) -> Vec<
         let text = fill(sentences[i % sentences.len()], &mut rng);
         if seen.insert(text.clone()) {
             let mut record = LabelledText::new(text, label);
-            record.extra.insert("source".into(), Value::from("written: self-harm"));
+            record.extra.insert("source".into(), Value::from(format!("{WRITTEN}self-harm")));
             texts.push(record);
         }
     }
