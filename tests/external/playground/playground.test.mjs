@@ -150,11 +150,18 @@ test("critique and revision come step by step", async () => {
   const page = await open(browser, `${server.url}#critique`);
   // With this seed the mini run's model first repeats itself, then revises.
   await page.locator("#critique").getByLabel("Seed").fill("3");
-  const [response] = await Promise.all([
-    page.waitForResponse("**/playground/critique"),
+  const [request] = await Promise.all([
+    page.waitForRequest("**/playground/critique"),
     send(page, "critique", HARMFUL),
   ]);
-  const events = (await response.text())
+  await page.locator(".steps .outcome").waitFor();
+  // Asked once more, since a browser may not keep the body of a stream; the seed makes it the same.
+  const again = await fetch(request.url(), {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: request.postData(),
+  });
+  const events = (await again.text())
     .split("\n")
     .filter((line) => line.startsWith("data: {"))
     .map((line) => JSON.parse(line.slice(6)));

@@ -122,14 +122,15 @@ fn dropout_reaches_the_input_of_the_update_as_in_peft() {
 #[test]
 fn a_mask_follows_from_the_seed_and_the_name_alone() {
     let config = config(json!({"r": 2, "lora_dropout": 0.5}));
+    // More rows than products of few rows take, which the autodiff device sums in another order.
+    let input = || adapter::kaiming_uniform(100, 8, Seed(4), &device()).mul_scalar(10.0);
     let linear = adapted(&config);
     let once = values(linear.forward(input(), &seeded(7)));
     assert_eq!(once, values(linear.forward(input(), &seeded(7))));
     assert_ne!(once, values(linear.forward(input(), &seeded(8))));
-    // On the autodiff device too, where a layer is computed again in the backward pass. There products
-    // of few rows are summed in another order.
+    // On the autodiff device too, where a layer is computed again in the backward pass.
     let tracked = linear.clone().train();
-    close(tracked.forward(input().autodiff(), &seeded(7)), linear.forward(input(), &seeded(7)));
+    assert_eq!(once, values(tracked.forward(input().autodiff(), &seeded(7))));
     // Another projection with the same factors draws other masks.
     let mut other = linear.clone();
     let lora = other.lora.take().unwrap();
