@@ -26,9 +26,14 @@ pub struct Measured {
     pub value: f64,
 }
 
-#[derive(Deserialize)]
-struct Peak {
-    peak_bytes: u64,
+/// Resident memory of a worker.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Memory {
+    /// The most there was.
+    pub peak_bytes: u64,
+    /// What there was before the first step: the program, its weights, its batch.
+    #[serde(default)]
+    pub loaded_bytes: u64,
 }
 
 /// Takes steps of `task` as long as lines come.
@@ -38,6 +43,7 @@ struct Peak {
 /// Those of the steps.
 pub fn work(task: Task, dir: &Path) -> Result<()> {
     let mut step = steps::load(task, dir)?;
+    let loaded_bytes = status("VmRSS")?;
     let tell = |line: serde_json::Value| -> Result<()> {
         println!("{line}");
         Ok(stdout().flush()?)
@@ -49,7 +55,7 @@ pub fn work(task: Task, dir: &Path) -> Result<()> {
         let seconds = start.elapsed().as_secs_f64();
         tell(json!(Measured { seconds, value }))?;
     }
-    tell(json!({ "peak_bytes": status("VmHWM")? }))
+    tell(json!(Memory { peak_bytes: status("VmHWM")?, loaded_bytes }))
 }
 
 /// A worker that was started.
@@ -96,17 +102,17 @@ impl Worker {
         answer(&mut self.output)
     }
 
-    /// Ends it and tells the most memory that was resident, in bytes.
+    /// Ends it and tells its memory.
     ///
     /// # Errors
     ///
     /// When it failed.
-    pub fn finish(self) -> Result<u64> {
+    pub fn finish(self) -> Result<Memory> {
         let Self { mut child, input, mut output } = self;
         drop(input);
-        let Peak { peak_bytes } = answer(&mut output)?;
+        let memory = answer(&mut output)?;
         child.wait()?;
-        Ok(peak_bytes)
+        Ok(memory)
     }
 }
 

@@ -62,11 +62,17 @@ struct Selection {
     /// Steps of each, after one to warm up.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Sequences that are generated together, where the shape's number is not wanted.
+    #[arg(long)]
+    sequences: Option<usize>,
 }
 
 impl Selection {
     fn shapes(&self) -> Result<Vec<(&str, GemmaShape)>> {
-        let shape = |name: &String| GemmaShape::preset(name).context("unknown preset");
+        let shape = |name: &str| -> Result<GemmaShape> {
+            let shape = GemmaShape::preset(name).context("unknown preset")?;
+            Ok(GemmaShape { generated: self.sequences.unwrap_or(shape.generated), ..shape })
+        };
         self.presets.iter().map(|name| Ok((name.as_str(), shape(name)?))).collect()
     }
 }

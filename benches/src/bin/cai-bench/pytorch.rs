@@ -57,8 +57,10 @@ pub fn run(args: PytorchArgs) -> Result<()> {
             let [theirs, ours] = [&steps[0], &steps[1]].map(|steps| median(steps) * 1e3);
             let values = steps[0].iter().zip(&steps[1]);
             let difference = values.map(|(a, b)| (a.value - b.value).abs()).fold(0.0, f64::max);
-            let [theirs_peak, ours_peak] =
-                workers.map(|worker| worker.finish().map(|bytes| bytes as f64 / (1 << 20) as f64));
+            let peak = |worker: Worker| -> Result<f64> {
+                Ok(worker.finish()?.peak_bytes as f64 / (1 << 20) as f64)
+            };
+            let [theirs_peak, ours_peak] = workers.map(peak);
             let (theirs_peak, ours_peak) = (theirs_peak?, ours_peak?);
             println!(
                 "| {name} | {} | {theirs:.1} | {ours:.1} | {:.2} | {theirs_peak:.0} | \

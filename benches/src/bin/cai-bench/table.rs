@@ -27,6 +27,7 @@ pub struct TableArgs {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Row {
     milliseconds: f64,
+    loaded_mib: f64,
     peak_mib: f64,
 }
 
@@ -42,9 +43,9 @@ pub fn run(args: TableArgs) -> Result<()> {
     let peak = rates::products()?;
     println!("matrix products: {:.0} GFLOP/s\n", peak / 1e9);
     println!(
-        "| shape | step | ms | tokens/s | GFLOP/s | of the products' rate | peak MiB | before |"
+        "| shape | step | ms | tokens/s | GFLOP/s | of the products' rate | loaded MiB | peak MiB | before |"
     );
-    println!("|---|---|--:|--:|--:|--:|--:|--:|");
+    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|");
     let mut rows = BTreeMap::new();
     for (name, shape) in args.selection.shapes()? {
         let dir = tempfile::tempdir()?;
@@ -54,9 +55,11 @@ pub fn run(args: TableArgs) -> Result<()> {
             let mut workers = [Worker::ours(task, dir.path())?];
             let seconds = median(&in_turn(&mut workers, args.selection.rounds)?[0]);
             let [worker] = workers;
+            let memory = worker.finish()?;
             let row = Row {
                 milliseconds: seconds * 1e3,
-                peak_mib: worker.finish()? as f64 / (1 << 20) as f64,
+                loaded_mib: mebibytes(memory.loaded_bytes),
+                peak_mib: mebibytes(memory.peak_bytes),
             };
             let key = format!("{name} {}", task.name());
             let earlier = match before.get(&key) {
@@ -65,12 +68,13 @@ pub fn run(args: TableArgs) -> Result<()> {
             };
             let rate = task.operations(shape) / seconds;
             println!(
-                "| {name} | {} | {:.1} | {:.0} | {:.0} | {:.0} % | {:.0} | {earlier} |",
+                "| {name} | {} | {:.1} | {:.0} | {:.0} | {:.0} % | {:.0} | {:.0} | {earlier} |",
                 task.name(),
                 row.milliseconds,
                 task.tokens(shape) as f64 / seconds,
                 rate / 1e9,
                 100.0 * rate / peak,
+                row.loaded_mib,
                 row.peak_mib,
             );
             times.insert(task.name(), seconds);
@@ -80,9 +84,9 @@ pub fn run(args: TableArgs) -> Result<()> {
         if let (Some(prefill), Some(whole)) = (prefill, whole) {
             let gemma = shape.gemma()?;
             let step = (whole - prefill) / (shape.prompt - 1) as f64;
-            let bytes = 4 * (shape.layer_weights() + shape.head_weights());
+            let bytes = 4 * (shape.layer_weights() + shape.head_weights()) as u64;
             let (products, reading) =
-                (rates::decode_products(&gemma, shape.generated)?, rates::reading(bytes));
+                (rates::decode_products(&gemma, shape.generated)?, rates::reading(bytes as usize));
             println!(
                 "\n{name}, {} sequences: {:.3} ms a token; its products alone {:.3} ms ({:.2} ×), \
                  reading its {:.1} MiB of weights {:.3} ms ({:.2} ×)\n",
@@ -90,7 +94,7 @@ pub fn run(args: TableArgs) -> Result<()> {
                 step * 1e3,
                 products * 1e3,
                 step / products,
-                bytes as f64 / (1 << 20) as f64,
+                mebibytes(bytes),
                 reading * 1e3,
                 step / reading,
             );
@@ -100,4 +104,8 @@ pub fn run(args: TableArgs) -> Result<()> {
         cai_data::atomic::write_json(path, &rows)?;
     }
     Ok(())
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1 << 20) as f64
 }
