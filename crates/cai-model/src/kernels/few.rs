@@ -13,10 +13,10 @@
 use rayon::prelude::*;
 
 /// Rows up to which these products are used.
-pub(super) const FEW: usize = 48;
+pub(super) const FEW: usize = 128;
 
 /// Inputs that are summed before the next outputs: `FEW` rows of them fit into a core's cache.
-const INPUTS: usize = 2048;
+const INPUTS: usize = 1024;
 
 /// How the weights lie.
 #[derive(Clone, Copy)]
@@ -173,6 +173,11 @@ impl Product {
         unsafe {
             let mut sums = [[V::splat(0.0); O]; R];
             for i in (0..whole).step_by(V::LANES) {
+                // Those of the next tile. Rows of a few hundred weights are too short for the machine to
+                // see by itself where the reading goes on.
+                for o in O..2 * O {
+                    prefetch(self.w.wrapping_add(o * w_stride + i));
+                }
                 let x: [V; R] = std::array::from_fn(|r| V::load(self.x.add(r * x_stride + i)));
                 let w: [V; O] = std::array::from_fn(|o| V::load(self.w.add(o * w_stride + i)));
                 for (sums, x) in sums.iter_mut().zip(x) {
@@ -240,6 +245,19 @@ impl Product {
         }
         R
     }
+}
+
+/// Has the numbers at `from`, if there are any, on their way before they are loaded.
+#[inline(always)]
+fn prefetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has the instruction, which does nothing for an invalid address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }
 
 /// Numbers that one instruction handles.
