@@ -60,11 +60,14 @@ impl Task {
     /// Operations of a step's matrix products, without adapters and with a shared prompt counted
     /// once: two for each weight that a token meets, forward, and again for the gradient of the
     /// token's state; four for each key that a query sees and number of a head, and twice as many
-    /// backward.
+    /// backward. Only tokens of which something is wanted meet the head and what comes behind the
+    /// attention of the last layer.
     pub fn operations(self, shape: GemmaShape) -> f64 {
         let GemmaShape { batch, tokens, generated, prompt, layers, heads, head_dim, .. } = shape;
         let pass = |rows: usize, length: usize, scored: usize| {
-            let weights = rows * length * shape.layer_weights() + scored * shape.head_weights();
+            let last = shape.hidden * (3 * shape.mlp + shape.heads * shape.head_dim);
+            let weights = rows * length * (shape.layer_weights() - last)
+                + scored * (shape.head_weights() + last);
             let keys = rows * length * length / 2;
             [2.0 * weights as f64, 4.0 * (keys * layers * heads * head_dim) as f64]
         };

@@ -98,12 +98,11 @@ impl Network for GemmaHead {
         let device = self.device();
         let batch = TokenBatch::right(texts, self.pad, &device.clone().inner());
         let pass = Pass { seed: noise.map(|noise| noise.seed), ..Pass::default() };
-        let hidden = self.gemma.hidden(&batch, &pass);
-        let [rows, width, d] = hidden.dims();
+        let [rows, width] = batch.ids.dims();
         let last = texts.iter().enumerate().map(|(i, text)| (i * width + text.len() - 1) as i32);
         let last = TensorData::new(last.collect::<Vec<_>>(), [rows]);
-        let last = Tensor::<1, Int>::from_data(last, &hidden.device());
-        let hidden = hidden.reshape([rows * width, d]).select(0, last).cast(DType::F32);
+        let last = Tensor::<1, Int>::from_data(last, &batch.ids.device());
+        let hidden = self.gemma.hidden_at(&batch, &last, &pass).cast(DType::F32);
         let mut dropout = noise.and_then(|noise| noise.of_activations());
         self.head.forward(drop_out(&mut dropout, hidden))
     }

@@ -1,7 +1,11 @@
-use burn::{module::Module, tensor::Tensor};
+use burn::{
+    module::Module,
+    tensor::{Int, Tensor},
+};
 
 use super::{
-    GemmaConfig, Linear, Pass, RmsNorm, TensorSource, Variant, cache::KvCache, rope::RopeTable,
+    GemmaConfig, Linear, Pass, RmsNorm, TensorSource, Variant, cache::KvCache, layer::only,
+    rope::RopeTable,
 };
 use crate::{
     Result,
@@ -78,13 +82,15 @@ impl Attention {
         })
     }
 
-    /// `[batch, tokens, hidden]` to the same; `cache` is this layer's number and the cache.
+    /// `[batch, tokens, hidden]` to the same, or to `[1, slots, hidden]` with `at`, the slots of `[batch
+    /// · tokens]` that are wanted; `cache` is this layer's number and the cache.
     pub(super) fn forward(
         &self,
         x: Tensor<3>,
         context: &Context,
         cache: Option<(usize, &mut KvCache)>,
         pass: &Pass,
+        at: Option<&Tensor<1, Int>>,
     ) -> Tensor<3> {
         let [batch, tokens, hidden] = x.dims();
         let Shape { heads, kv_heads, head_dim, scale, softcap } = self.shape;
@@ -104,7 +110,9 @@ impl Attention {
             None => [k, v],
         };
         let out = kernels::attention(q, k, v, &context.visibility, scale, softcap);
-        let out = out.swap_dims(1, 2).reshape([batch * tokens, heads * head_dim]);
-        self.o_proj.forward(out, pass).reshape([batch, tokens, hidden])
+        let out = only(out.swap_dims(1, 2).reshape([batch, tokens, heads * head_dim]), at);
+        let [batch, tokens, inner] = out.dims();
+        let out = self.o_proj.forward(out.reshape([batch * tokens, inner]), pass);
+        out.reshape([batch, tokens, hidden])
     }
 }

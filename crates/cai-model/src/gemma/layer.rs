@@ -1,4 +1,7 @@
-use burn::{module::Module, tensor::Tensor};
+use burn::{
+    module::Module,
+    tensor::{Int, Tensor},
+};
 
 use super::{
     Attention, GemmaConfig, Mlp, Pass, RmsNorm, TensorSource, Variant, attention::Context,
@@ -53,15 +56,20 @@ impl DecoderLayer {
         })
     }
 
+    /// `[batch, tokens, hidden]` to the same, or to `[1, slots, hidden]` with `at`: the slots of
+    /// `[batch · tokens]` whose outputs are wanted. What only the others' outputs need, the MLP above
+    /// all, is left out.
     pub(super) fn forward(
         &self,
         x: Tensor<3>,
         context: &Context,
         cache: Option<(usize, &mut KvCache)>,
         pass: &Pass,
+        at: Option<&Tensor<1, Int>>,
     ) -> Tensor<3> {
-        let attended =
-            self.self_attn.forward(self.input_layernorm.forward(x.clone()), context, cache, pass);
+        let normed = self.input_layernorm.forward(x.clone());
+        let attended = self.self_attn.forward(normed, context, cache, pass, at);
+        let x = only(x, at);
         match (&self.pre_feedforward_layernorm, &self.post_feedforward_layernorm) {
             (Some(before), Some(after)) => {
                 let x = x + self.post_attention_layernorm.forward(attended);
@@ -77,5 +85,14 @@ impl DecoderLayer {
     fn feed_forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
         let [batch, tokens, hidden] = x.dims();
         self.mlp.forward(x.reshape([batch * tokens, hidden]), pass).reshape([batch, tokens, hidden])
+    }
+}
+
+/// The wanted slots of `x`, `[1, slots, hidden]`, or all.
+pub(super) fn only(x: Tensor<3>, at: Option<&Tensor<1, Int>>) -> Tensor<3> {
+    let [batch, tokens, hidden] = x.dims();
+    match at {
+        Some(at) => x.reshape([1, batch * tokens, hidden]).select(1, at.clone()),
+        None => x,
     }
 }

@@ -67,17 +67,30 @@ impl Gemma {
 
     /// Final hidden states of a batch, `[batch, tokens, hidden]`; those at pads mean nothing.
     pub fn hidden(&self, batch: &TokenBatch, pass: &Pass) -> Tensor<3> {
-        self.decode(batch.ids.clone(), &self.batch_contexts(batch), None, pass, &mut |_| {})
+        self.decode(batch.ids.clone(), &self.batch_contexts(batch), None, pass, None, &mut |_| {})
     }
 
-    /// Final hidden states like [`Gemma::hidden`], untracked, and what is needed to run the layers
-    /// again in the backward pass.
-    pub fn hidden_with_replay(&self, batch: &TokenBatch, pass: &Pass) -> (Tensor<3>, Replay) {
+    /// Those at some slots of `[batch · tokens]` only, `[slots, hidden]`, for less work.
+    pub fn hidden_at(&self, batch: &TokenBatch, at: &Tensor<1, Int>, pass: &Pass) -> Tensor<2> {
+        let contexts = self.batch_contexts(batch);
+        self.decode(batch.ids.clone(), &contexts, None, pass, Some(at), &mut |_| {}).squeeze_dim(0)
+    }
+
+    /// Final hidden states like [`Gemma::hidden_at`], untracked, and what is needed to run the
+    /// layers again in the backward pass.
+    pub fn hidden_with_replay(
+        &self,
+        batch: &TokenBatch,
+        at: &Tensor<1, Int>,
+        pass: &Pass,
+    ) -> (Tensor<2>, Replay) {
         let contexts = self.batch_contexts(batch);
         let mut inputs = Vec::with_capacity(self.model.layers.len() + 1);
         let mut keep = |x: &Tensor<3>| inputs.push(x.clone());
-        let hidden = self.valid().decode(batch.ids.clone(), &contexts, None, pass, &mut keep);
-        (hidden, Replay { gemma: self.clone(), contexts, inputs, pass: *pass })
+        let ids = batch.ids.clone();
+        let hidden = self.valid().decode(ids, &contexts, None, pass, Some(at), &mut keep);
+        let (gemma, at) = (self.clone(), at.clone());
+        (hidden.squeeze_dim(0), Replay { gemma, contexts, inputs, at, pass: *pass })
     }
 
     fn batch_contexts(&self, batch: &TokenBatch) -> Kinds {
@@ -102,12 +115,43 @@ impl Gemma {
         counts: &[usize],
         cache: &mut KvCache,
     ) -> Result<Tensor<3>> {
+        self.decode_cached(ids, rows, counts, cache, None)
+    }
+
+    /// The same, but only the hidden state of each row's last new token, `[rows, hidden]`, for less
+    /// work.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Gemma::hidden_cached`].
+    pub fn last_hidden_cached(
+        &self,
+        ids: Tensor<2, Int>,
+        rows: &[usize],
+        counts: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<Tensor<2>> {
+        let [_, tokens] = ids.dims();
+        let last = counts.iter().enumerate().map(|(row, n)| (row * tokens + n.max(&1) - 1) as i64);
+        let last: Vec<i64> = last.collect();
+        let at = Tensor::from_data(last.as_slice(), &ids.device());
+        Ok(self.decode_cached(ids, rows, counts, cache, Some(&at))?.squeeze_dim(0))
+    }
+
+    fn decode_cached(
+        &self,
+        ids: Tensor<2, Int>,
+        rows: &[usize],
+        counts: &[usize],
+        cache: &mut KvCache,
+        at: Option<&Tensor<1, Int>>,
+    ) -> Result<Tensor<3>> {
         let ([_, tokens], device) = (ids.dims(), ids.device());
         let starts = cache.begin(rows, counts, tokens, &device)?;
         let positions = starts.iter().map(|&start| (start..start + tokens).collect()).collect();
         let visible = |window| Visibility::continued(&starts, tokens, window);
         let contexts = self.contexts(positions, visible, &device);
-        let hidden = self.decode(ids, &contexts, Some(cache), &Pass::default(), &mut |_| {});
+        let hidden = self.decode(ids, &contexts, Some(cache), &Pass::default(), at, &mut |_| {});
         cache.end(rows, counts);
         Ok(hidden)
     }
@@ -156,6 +200,7 @@ impl Gemma {
         }
     }
 
+    /// `[batch, tokens, hidden]`, or `[1, slots, hidden]` with `at`, the slots that are wanted.
     /// `on_input` sees the input of each layer and of the final norm.
     fn decode(
         &self,
@@ -163,6 +208,7 @@ impl Gemma {
         contexts: &Kinds,
         mut cache: Option<&mut KvCache>,
         pass: &Pass,
+        at: Option<&Tensor<1, Int>>,
         on_input: &mut dyn FnMut(&Tensor<3>),
     ) -> Tensor<3> {
         let [batch, tokens] = ids.dims();
@@ -176,8 +222,9 @@ impl Gemma {
         for (i, layer) in self.model.layers.iter().enumerate() {
             on_input(&x);
             let cache = cache.as_mut().map(|cache| (i, &mut **cache));
+            let at = at.filter(|_| i + 1 == self.model.layers.len());
             x = match contexts.of(self, i) {
-                Some(context) => layer.forward(x, context, cache, pass),
+                Some(context) => layer.forward(x, context, cache, pass, at),
                 None => x,
             };
         }

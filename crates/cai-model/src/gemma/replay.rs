@@ -8,7 +8,7 @@
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
-    tensor::{Gradients, Tensor},
+    tensor::{Gradients, Int, Tensor},
 };
 
 use super::{DecoderLayer, Gemma, Pass, model::Kinds};
@@ -18,17 +18,20 @@ use super::{DecoderLayer, Gemma, Pass, model::Kinds};
 pub struct Replay {
     pub(super) gemma: Gemma,
     pub(super) contexts: Kinds,
-    /// The input of each layer and, last, of the final norm, `[batch, tokens, hidden]`.
+    /// The input of each layer, `[batch, tokens, hidden]`, and, last, of the final norm, `[1, slots,
+    /// hidden]`.
     pub(super) inputs: Vec<Tensor<3>>,
+    /// The slots of `[batch · tokens]` whose final hidden states were wanted.
+    pub(super) at: Tensor<1, Int>,
     pub(super) pass: Pass,
 }
 
 impl Replay {
     /// A scalar whose backward pass gives every trainable parameter p of the layers the gradient
-    /// that `upstream`, the gradient of the final hidden states `[batch, tokens, hidden]`, causes:
+    /// that `upstream`, the gradient of the final hidden states `[slots, hidden]`, causes:
     /// `Σ_p Σ (p · ∂p)` with `∂p` constant. Its value means nothing. Untracked if no layer has a
     /// trainable parameter.
-    pub fn surrogate(&self, upstream: Tensor<3>) -> Tensor<1> {
+    pub fn surrogate(&self, upstream: Tensor<2>) -> Tensor<1> {
         let device = upstream.device();
         let mut total = Tensor::<1>::zeros([1], &device);
         let model = &self.gemma.model;
@@ -36,7 +39,8 @@ impl Replay {
         let Some(lowest) = model.layers.iter().position(trainable) else { return total };
         let [inputs @ .., last] = self.inputs.as_slice() else { return total };
         let x = last.clone().autodiff().require_grad();
-        let mut grads = (model.norm.forward(x.clone()) * upstream).sum().backward();
+        let mut grads =
+            (model.norm.forward(x.clone()) * upstream.unsqueeze_dim(0)).sum().backward();
         let mut upstream = x.grad_remove(&mut grads);
         for (i, input) in inputs.iter().enumerate().skip(lowest).rev() {
             let (Some(context), Some(gradient)) = (self.contexts.of(&self.gemma, i), upstream)
@@ -45,7 +49,8 @@ impl Replay {
             };
             let x = input.clone().autodiff();
             let x = if i > lowest { x.require_grad() } else { x };
-            let out = model.layers[i].forward(x.clone(), context, None, &self.pass);
+            let at = Some(&self.at).filter(|_| i + 1 == inputs.len());
+            let out = model.layers[i].forward(x.clone(), context, None, &self.pass, at);
             let mut grads = (out * gradient).sum().backward();
             let mut collect = Collect { grads: &mut grads, total };
             model.layers[i].visit(&mut collect);

@@ -266,12 +266,7 @@ impl Engine {
         let device = &self.model.device;
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows.len(), width]), device);
         let gemma = &self.model.gemma;
-        let hidden = gemma.hidden_cached(ids, rows, &counts, &mut self.cache)?;
-        let size = self.model.config.hidden_size;
-        let last: Vec<i64> =
-            counts.iter().enumerate().map(|(row, n)| (row * width + n - 1) as i64).collect();
-        let last = Tensor::<1, Int>::from_data(last.as_slice(), device);
-        let last = hidden.reshape([rows.len() * width, size]).select(0, last);
+        let last = gemma.last_hidden_cached(ids, rows, &counts, &mut self.cache)?;
         let logits = gemma.logits(last).cast(DType::F32).try_into_vec_as::<f32>();
         logits.map_err(|error| Error::Input(format!("reading logits from the device: {error}")))
     }

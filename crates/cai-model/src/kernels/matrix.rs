@@ -9,6 +9,10 @@ use gemm::Parallelism;
 
 use super::few::{FEW, Order, Product};
 
+/// The same for the products of one core's task. Operands that it has in its cache are packed in no
+/// time, and what is left favours `gemm` from fewer rows on.
+const FEW_IN_CACHE: usize = 16;
+
 /// A matrix to read: `rows × cols` numbers, some strides apart.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
@@ -69,18 +73,37 @@ impl<'a> MatrixMut<'a> {
 
     /// Sets it to `scale · lhs · rhs`.
     pub(super) fn set(self, scale: f32, lhs: Matrix, rhs: Matrix, threads: Parallelism) {
-        self.product(false, scale, lhs, rhs, threads);
+        self.product(false, scale, lhs, rhs, threads, FEW);
     }
 
     /// Adds `scale · lhs · rhs`.
     pub(super) fn add(self, scale: f32, lhs: Matrix, rhs: Matrix, threads: Parallelism) {
-        self.product(true, scale, lhs, rhs, threads);
+        self.product(true, scale, lhs, rhs, threads, FEW);
     }
 
-    fn product(self, add: bool, scale: f32, lhs: Matrix, rhs: Matrix, threads: Parallelism) {
+    /// Sets it to `lhs · rhs`, which are in this core's cache.
+    pub(super) fn set_in_cache(self, lhs: Matrix, rhs: Matrix) {
+        self.product(false, 1.0, lhs, rhs, Parallelism::None, FEW_IN_CACHE);
+    }
+
+    /// Adds `lhs · rhs`, which are in this core's cache.
+    pub(super) fn add_in_cache(self, lhs: Matrix, rhs: Matrix) {
+        self.product(true, 1.0, lhs, rhs, Parallelism::None, FEW_IN_CACHE);
+    }
+
+    fn product(
+        self,
+        add: bool,
+        scale: f32,
+        lhs: Matrix,
+        rhs: Matrix,
+        threads: Parallelism,
+        few: usize,
+    ) {
         let ([m, k], [_, n]) = (lhs.size, rhs.size);
         assert_eq!((rhs.size[0], self.size), (k, [m, n]), "sizes of a matrix product");
-        if let Some(product) = self.few_rows(add, scale, lhs, rhs) {
+        let product = if m <= few { self.few_rows(add, scale, lhs, rhs) } else { None };
+        if let Some(product) = product {
             // SAFETY: as below.
             return unsafe { product.run(!matches!(threads, Parallelism::None)) };
         }
@@ -119,7 +142,7 @@ impl MatrixMut<'_> {
     fn few_rows(&self, add: bool, scale: f32, lhs: Matrix, rhs: Matrix) -> Option<Product> {
         let ([rows, inputs], outputs) = (lhs.size, rhs.size[1]);
         // Without inputs there is nothing to add up, and it would leave the output as it is.
-        if rows > FEW || inputs == 0 || lhs.strides[1] != 1 {
+        if inputs == 0 || lhs.strides[1] != 1 {
             return None;
         }
         let (order, stride) = match rhs.strides {

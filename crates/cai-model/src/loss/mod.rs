@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
 
 use crate::{
     Result,
@@ -29,28 +29,7 @@ pub struct Trained {
     /// Which of them belong to each example.
     pub rows: Vec<Range<usize>>,
     /// How to get gradients if the layers are run again for them.
-    pub replay: Option<TrainedReplay>,
-}
-
-/// A forward pass that can be run again, and where in its `[batch · tokens, hidden]` the trained
-/// tokens are.
-#[derive(Clone)]
-pub struct TrainedReplay {
-    replay: Replay,
-    index: Tensor<1, Int>,
-    shape: [usize; 3],
-}
-
-impl TrainedReplay {
-    /// See [`Replay::surrogate`]; `upstream`: gradient of the trained tokens' hidden states.
-    fn surrogate(&self, upstream: Tensor<2>) -> Tensor<1> {
-        let [batch, width, size] = self.shape;
-        let options = (&upstream.device(), upstream.dtype());
-        let all = Tensor::zeros([batch * width, size], options);
-        let index = self.index.clone();
-        let all = all.select_assign(0, index, upstream, IndexingUpdateOp::Add);
-        self.replay.surrogate(all.reshape(self.shape))
-    }
+    pub replay: Option<Replay>,
 }
 
 /// Runs the decoder over right-padded `examples` and picks the hidden states before trained tokens.
@@ -155,17 +134,14 @@ fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32, pass: &Pass) -> Trained {
             ranges.push(begin..targets.len());
         }
     }
+    let at = Tensor::<1, Int>::from_data(index.as_slice(), &device);
     let (hidden, replay) = match pass.recompute {
         true => {
-            let (hidden, replay) = gemma.hidden_with_replay(&batch, pass);
+            let (hidden, replay) = gemma.hidden_with_replay(&batch, &at, pass);
             (hidden, Some(replay))
         }
-        false => (gemma.hidden(&batch, pass), None),
+        false => (gemma.hidden_at(&batch, &at, pass), None),
     };
-    let shape @ [batch, width, size] = hidden.dims();
-    let index = Tensor::<1, Int>::from_data(index.as_slice(), &device);
-    let hidden = hidden.reshape([batch * width, size]).select(0, index.clone());
-    let replay = replay.map(|replay| TrainedReplay { replay, index, shape });
     Trained { hidden, targets, rows: ranges, replay }
 }
 
@@ -182,7 +158,7 @@ pub struct ScoredTokens {
     /// `log Σ_v p(v)²`: the expected log-probability bound that WPO compares with.
     pub log_sum_squares: Vec<f32>,
     hidden: Tensor<2>,
-    replay: Option<TrainedReplay>,
+    replay: Option<Replay>,
     unit_grad: Option<Tensor<2>>,
 }
 

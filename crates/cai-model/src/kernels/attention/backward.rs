@@ -1,6 +1,5 @@
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{
@@ -141,9 +140,9 @@ impl Task<'_> {
                 let size = [count, run[1] - run[0]];
                 let (k, v) = (views.k.tokens([b, kv_head], run), views.v.tokens([b, kv_head], run));
                 let scores = MatrixMut::new(&mut scores[column..], size, columns);
-                scores.set(1.0, q, k.t(), Parallelism::None);
+                scores.set_in_cache(q, k.t());
                 let slopes = MatrixMut::new(&mut slopes[column..], size, columns);
-                slopes.set(1.0, grad, v.t(), Parallelism::None);
+                slopes.set_in_cache(grad, v.t());
             }
             let rows = scores.chunks_exact_mut(columns).zip(slopes.chunks_exact_mut(columns));
             for (row, (scores, slopes)) in rows.enumerate() {
@@ -162,14 +161,14 @@ impl Task<'_> {
                 let at = run[0] * stride + kv_head * dim;
                 let size = [size[1], dim];
                 let dk = MatrixMut::new(&mut self.dk[at..], size, stride);
-                dk.add(1.0, ds.t(), q, Parallelism::None);
+                dk.add_in_cache(ds.t(), q);
                 let dv = MatrixMut::new(&mut self.dv[at..], size, stride);
-                dv.add(1.0, p.t(), grad, Parallelism::None);
+                dv.add_in_cache(p.t(), grad);
                 let dq = MatrixMut::new(&mut dq[head * dim..], [count, dim], self.heads * dim);
                 let k = views.k.tokens([b, kv_head], run);
                 match i {
-                    0 => dq.set(1.0, ds, k, Parallelism::None),
-                    _ => dq.add(1.0, ds, k, Parallelism::None),
+                    0 => dq.set_in_cache(ds, k),
+                    _ => dq.add_in_cache(ds, k),
                 }
             }
         }

@@ -1,6 +1,5 @@
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{
@@ -101,7 +100,7 @@ fn block_of<'a>(
     for (run, column) in keys.with_columns() {
         let size = [rows, run[1] - run[0]];
         let target = MatrixMut::new(&mut scores[column..], size, columns);
-        target.set(1.0, q, k(run).t(), Parallelism::None);
+        target.set_in_cache(q, k(run).t());
     }
     let mut sums = vec![0.0f32; rows];
     for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
@@ -114,8 +113,8 @@ fn block_of<'a>(
         let weights = Matrix::new(&scores[column..], size, columns);
         let target = MatrixMut::new(out.numbers, [rows, out.dim], out.stride);
         match i {
-            0 => target.set(1.0, weights, v(run), Parallelism::None),
-            _ => target.add(1.0, weights, v(run), Parallelism::None),
+            0 => target.set_in_cache(weights, v(run)),
+            _ => target.add_in_cache(weights, v(run)),
         }
     }
     for (row, sum) in sums.into_iter().enumerate() {
