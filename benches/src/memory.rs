@@ -24,6 +24,16 @@ pub fn status(key: &str) -> Result<u64> {
     Ok(number.with_context(|| format!("/proc/self/status has no {key}"))? << 10)
 }
 
+/// Makes `VmHWM` begin anew at the memory of now.
+///
+/// # Errors
+///
+/// Where there is no /proc/self/clear_refs.
+pub fn forget_peak() -> Result<()> {
+    const PEAK: &str = "5";
+    fs::write("/proc/self/clear_refs", PEAK).context("/proc/self/clear_refs")
+}
+
 /// Processor time of all threads so far, in seconds.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    memory::status,
+    memory::{forget_peak, status},
     steps::{self, Task},
 };
 
@@ -34,6 +34,9 @@ pub struct Memory {
     /// What there was before the first step: the program, its weights, its batch.
     #[serde(default)]
     pub loaded_bytes: u64,
+    /// The most there was in steps, without loading, which maps the file beside the weights.
+    #[serde(default)]
+    pub steps_bytes: u64,
 }
 
 /// Takes steps of `task` as long as lines come.
@@ -43,7 +46,8 @@ pub struct Memory {
 /// Those of the steps.
 pub fn work(task: Task, dir: &Path) -> Result<()> {
     let mut step = steps::load(task, dir)?;
-    let loaded_bytes = status("VmRSS")?;
+    let (loading, loaded_bytes) = (status("VmHWM")?, status("VmRSS")?);
+    forget_peak()?;
     let tell = |line: serde_json::Value| -> Result<()> {
         println!("{line}");
         Ok(stdout().flush()?)
@@ -55,7 +59,8 @@ pub fn work(task: Task, dir: &Path) -> Result<()> {
         let seconds = start.elapsed().as_secs_f64();
         tell(json!(Measured { seconds, value }))?;
     }
-    tell(json!(Memory { peak_bytes: status("VmHWM")?, loaded_bytes }))
+    let steps_bytes = status("VmHWM")?;
+    tell(json!(Memory { peak_bytes: loading.max(steps_bytes), loaded_bytes, steps_bytes }))
 }
 
 /// A worker that was started.

@@ -76,7 +76,7 @@ pub fn run(args: GrowthArgs) -> Result<()> {
             let milliseconds = median(&in_turn(&mut workers, args.rounds)?[0]) * 1e3;
             let [worker] = workers;
             let weights = 4 * (shape.layer_weights() + shape.head_weights());
-            let peak = (worker.finish()?.peak_bytes as f64 - weights as f64) / (1 << 20) as f64;
+            let peak = (worker.finish()?.steps_bytes as f64 - weights as f64) / (1 << 20) as f64;
             println!("| {} | {value} | {milliseconds:.1} | {peak:.0} |", axis.name);
             points.push((value as f64, milliseconds, peak));
         }
