@@ -96,24 +96,14 @@ impl Product {
     unsafe fn part(self) {
         #[cfg(target_arch = "x86_64")]
         {
-            use std::arch::{is_x86_feature_detected as has, x86_64::*};
-            #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
-            unsafe fn avx512(product: Product) {
-                // SAFETY: the caller's promise.
-                unsafe { product.blocks::<__m512>() }
-            }
-            #[target_feature(enable = "avx2,fma")]
-            unsafe fn avx2(product: Product) {
-                // SAFETY: the caller's promise.
-                unsafe { product.blocks::<__m256>() }
-            }
+            use std::arch::is_x86_feature_detected as has;
             if has!("avx512f") && has!("avx512dq") {
                 // SAFETY: the machine has these instructions; the caller's promise.
-                return unsafe { avx512(self) };
+                return unsafe { x86::avx512(self) };
             }
             if has!("avx2") && has!("fma") {
                 // SAFETY: the machine has these instructions; the caller's promise.
-                return unsafe { avx2(self) };
+                return unsafe { x86::avx2(self) };
             }
         }
         // SAFETY: the caller's promise.
@@ -305,7 +295,18 @@ trait Vector: Copy {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Vector;
+    use super::{Product, Vector};
+
+    #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
+    pub(super) unsafe fn avx512(product: Product) {
+        // SAFETY: the caller's promise, here and below.
+        unsafe { product.blocks::<__m512>() }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn avx2(product: Product) {
+        unsafe { product.blocks::<__m256>() }
+    }
 
     impl Vector for __m512 {
         const LANES: usize = 16;
@@ -457,6 +458,20 @@ mod tests {
         random(name, [1, count]).into_data().iter().collect()
     }
 
+    /// What this machine can run. SAFETY: of each, the caller's promise that the product's pointers
+    /// are valid.
+    fn units() -> Vec<unsafe fn(Product)> {
+        let whole: unsafe fn(Product) = |product| unsafe { product.run(true) };
+        let portable: unsafe fn(Product) = |product| unsafe { product.blocks::<[f32; 8]>() };
+        let mut units = vec![whole, portable];
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        {
+            units.push(|product| unsafe { x86::avx2(product) });
+        }
+        units
+    }
+
     /// Every vector unit, both orders, sizes around those of tiles, wider rows than they are read.
     #[test]
     fn products_are_the_sums() {
@@ -475,31 +490,33 @@ mod tests {
                     Order::ByColumns => w[i * strides[1] + o],
                 };
                 for (add, scale) in [(false, 1.0), (true, 0.5)] {
-                    let mut whole = start.clone();
-                    let y = whole.as_mut_ptr();
                     let (x_at, w_at) = (x.as_ptr(), w.as_ptr());
-                    let product = |y| Product {
-                        x: x_at,
-                        w: w_at,
-                        y,
-                        strides,
-                        rows,
-                        inputs,
-                        outputs,
-                        order,
-                        scale,
-                        add,
+                    let computed = |by: unsafe fn(Product)| {
+                        let mut numbers = start.clone();
+                        let y = numbers.as_mut_ptr();
+                        // SAFETY: the vectors have rows of these strides.
+                        unsafe {
+                            by(Product {
+                                x: x_at,
+                                w: w_at,
+                                y,
+                                strides,
+                                rows,
+                                inputs,
+                                outputs,
+                                order,
+                                scale,
+                                add,
+                            })
+                        };
+                        numbers
                     };
-                    // SAFETY: the vectors have rows of these strides.
-                    unsafe { product(y).run(true) };
-                    let mut portable = start.clone();
-                    // SAFETY: as above.
-                    unsafe { product(portable.as_mut_ptr()).blocks::<[f32; 8]>() };
+                    let all: Vec<Vec<f32>> = units().into_iter().map(computed).collect();
                     for r in 0..rows {
                         for o in 0..strides[2] {
                             let at = r * strides[2] + o;
                             if o >= outputs {
-                                assert_eq!(whole[at].to_bits(), start[at].to_bits());
+                                assert!(all.iter().all(|y| y[at].to_bits() == start[at].to_bits()));
                                 continue;
                             }
                             let terms = (0..inputs)
@@ -507,7 +524,7 @@ mod tests {
                             let before = if add { start[at] as f64 } else { 0.0 };
                             let exact = before + scale as f64 * terms.sum::<f64>();
                             let bound = 1e-6 * (inputs as f64).max(4.0);
-                            for got in [whole[at], portable[at]] {
+                            for got in all.iter().map(|y| y[at]) {
                                 let error = (got as f64 - exact).abs();
                                 assert!(
                                     error < bound,
