@@ -72,16 +72,16 @@ fn reference(
     let best = logits.clone().argmax(1);
     let squares = probs.clone().square().sum_dim(1).log();
     let picked = logps.gather(1, target.clone());
-    let columns = [picked, entropy, logits.clone().mean_dim(1), squares];
-    let [logps, entropy, means, squares] =
-        columns.map(|column| column.into_data().iter::<f32>().collect::<Vec<_>>());
-    let correct = best.equal(target.clone()).into_data();
-    let scores = correct.iter::<bool>().enumerate().map(|(i, correct)| RowScore {
-        logp: logps[i],
-        entropy: entropy[i],
-        correct,
-        mean_logit: means[i],
-        log_sum_squares: squares[i],
+    let correct = best.equal(target.clone()).float();
+    let columns = vec![picked, entropy, correct, logits.clone().mean_dim(1), squares];
+    // Side by side, because each read waits for the device.
+    let columns: Vec<f32> = Tensor::cat(columns, 1).into_data().iter().collect();
+    let scores = columns.chunks_exact(5).map(|row| RowScore {
+        logp: row[0],
+        entropy: row[1],
+        correct: row[2] > 0.0,
+        mean_logit: row[3],
+        log_sum_squares: row[4],
     });
     let gradients = || {
         let onehot = Tensor::<1, Int>::arange(0..vocabulary as i64, &device)
