@@ -167,7 +167,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{close, random};
+    use crate::kernels::testing::{close, device, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {
@@ -177,7 +177,8 @@ mod tests {
                 let targets: Vec<u32> =
                     (0..rows as u32).map(|r| r * 37 % vocabulary as u32).collect();
                 let (ours, grads) = score_rows(logits.clone(), &targets, softcap, true);
-                let (theirs, expected) = reference(logits.clone(), &targets, softcap, true);
+                let there = logits.clone().to_device(&device());
+                let (theirs, expected) = reference(there, &targets, softcap, true);
                 close(&grads.unwrap(), &expected.unwrap(), "gradient");
                 for (a, b) in ours.iter().zip(&theirs) {
                     assert_eq!(a.correct, b.correct);
