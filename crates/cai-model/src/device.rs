@@ -1,32 +1,38 @@
 //! Devices, chosen at run time by one setting.
 
 use burn::tensor::Device;
+#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+use burn::tensor::{DeviceKind, DeviceType};
 
 use crate::{Error, Result};
 
 /// Parses a device setting: `cpu`, `cuda[:n]`, `vulkan[:n]`, `wgpu[:n]` or `ndarray`.
 ///
+/// `n` counts GPUs from 0; where there are several kinds, `vulkan` counts the discrete ones first.
+/// `vulkan:cpu` and `wgpu:cpu` are a driver that computes on the CPU, such as Mesa's llvmpipe: a slow
+/// way to run the code for GPUs where there is none. It never takes the place of a missing GPU. Mesa's
+/// crashes on shaders of CubeCL 0.11; `tests/llvmpipe/run.sh` of this crate has the way around.
+///
 /// # Errors
 ///
-/// [`Error::Device`] for an unknown name, a bad index, or a backend that was not compiled in (the
-/// message names the cargo feature).
+/// [`Error::Device`] for an unknown name, a bad index, an adapter that is not there, or a backend that
+/// was not compiled in (the message names the cargo feature).
 pub fn parse(setting: &str) -> Result<Device> {
-    let (name, index) = match setting.split_once(':') {
-        Some((name, index)) => {
-            let index = index.parse::<usize>().map_err(|_| Error::Device {
-                setting: setting.into(),
-                reason: format!("'{index}' is not a device number; write for example {name}:0"),
-            })?;
-            (name, index)
-        }
-        None => (setting, 0),
+    let (name, which) = setting.split_once(':').unwrap_or((setting, "0"));
+    let index = || {
+        which.parse::<usize>().map_err(|_| Error::Device {
+            setting: setting.into(),
+            reason: format!("'{which}' is not a device number; write for example {name}:0"),
+        })
     };
+    // None: the driver that computes on the CPU.
+    let gpu = || if which == "cpu" { Ok(None) } else { index().map(Some) };
     match name {
-        "cpu" => Ok(Device::flex()),
-        "ndarray" => ndarray(setting),
-        "cuda" => cuda(setting, index),
-        "vulkan" => vulkan(setting, index),
-        "wgpu" => wgpu(setting, index),
+        "cpu" => index().map(|_| Device::flex()),
+        "ndarray" => index().and_then(|_| ndarray(setting)),
+        "cuda" => cuda(setting, index()?),
+        "vulkan" => vulkan(setting, gpu()?),
+        "wgpu" => wgpu(setting, gpu()?),
         _ => Err(Error::Device {
             setting: setting.into(),
             reason: "unknown; use cpu, cuda[:n], vulkan[:n], wgpu[:n] or ndarray".into(),
@@ -97,21 +103,37 @@ fn cuda(setting: &str, _: usize) -> Result<Device> {
 }
 
 #[cfg(feature = "vulkan")]
-fn vulkan(_: &str, index: usize) -> Result<Device> {
-    Ok(Device::vulkan(burn::tensor::DeviceKind::DiscreteGpu(index)))
+fn vulkan(setting: &str, gpu: Option<usize>) -> Result<Device> {
+    adapter(setting, gpu, DeviceType::Vulkan, Device::vulkan(DeviceKind::Cpu))
 }
 #[cfg(not(feature = "vulkan"))]
-fn vulkan(setting: &str, _: usize) -> Result<Device> {
+fn vulkan(setting: &str, _: Option<usize>) -> Result<Device> {
     Err(missing(setting, "vulkan"))
 }
 
 #[cfg(feature = "wgpu")]
-fn wgpu(_: &str, index: usize) -> Result<Device> {
-    Ok(Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(index)))
+fn wgpu(setting: &str, gpu: Option<usize>) -> Result<Device> {
+    adapter(setting, gpu, DeviceType::Wgpu, Device::wgpu(DeviceKind::Cpu))
 }
 #[cfg(not(feature = "wgpu"))]
-fn wgpu(setting: &str, _: usize) -> Result<Device> {
+fn wgpu(setting: &str, _: Option<usize>) -> Result<Device> {
     Err(missing(setting, "wgpu"))
+}
+
+/// An adapter among those that are there. Burn takes any, and panics at the first tensor on one that
+/// is not.
+#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+fn adapter(setting: &str, gpu: Option<usize>, api: DeviceType, cpu: Device) -> Result<Device> {
+    let (cpus, gpus): (Vec<_>, Vec<_>) =
+        Device::enumerate(api).into_iter().partition(|found| *found == cpu);
+    let (found, wanted) = match gpu {
+        None => (cpus.first(), "driver that computes on the CPU; Mesa has one".into()),
+        Some(index) => (gpus.get(index), format!("GPU {index}")),
+    };
+    found.cloned().ok_or_else(|| Error::Device {
+        setting: setting.into(),
+        reason: format!("no {wanted} (GPUs found: {}; see `vulkaninfo --summary`)", gpus.len()),
+    })
 }
 
 #[cfg(test)]
@@ -126,5 +148,9 @@ mod tests {
         }
         #[cfg(not(feature = "cuda"))]
         assert!(parse("cuda").unwrap_err().to_string().contains("--features cuda"));
+        #[cfg(not(feature = "vulkan"))]
+        assert!(parse("vulkan:cpu").unwrap_err().to_string().contains("--features vulkan"));
+        #[cfg(feature = "vulkan")]
+        assert!(parse("vulkan:999").unwrap_err().to_string().contains("no GPU 999"));
     }
 }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod common;
+mod devices;
 mod doctor;
 mod judge;
 mod kill;

@@ -138,7 +138,7 @@ fn swap(x: FlexTensor) -> FlexTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check, random};
+    use crate::kernels::testing::{check, device, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {
@@ -147,7 +147,8 @@ mod tests {
             let angles = random("angles", [rows, 1, tokens, dim / 2]);
             let (cos, sin) = (angles.clone().cos(), angles.sin());
             let turned = |x: Tensor<4>| rotate(x, cos.clone(), sin.clone());
-            let expected = |x: Tensor<4>| reference(x, cos.clone(), sin.clone());
+            let [cos_there, sin_there] = [&cos, &sin].map(|x| x.clone().to_device(&device()));
+            let expected = |x: Tensor<4>| reference(x, cos_there.clone(), sin_there.clone());
             check([random("x", [batch, heads, tokens, dim])], |[x]| turned(x), |[x]| expected(x));
             // As attention calls it: a view of what the projection wrote.
             let view = random("x", [batch, tokens, heads, dim]).swap_dims(1, 2);

@@ -72,16 +72,16 @@ fn reference(
     let best = logits.clone().argmax(1);
     let squares = probs.clone().square().sum_dim(1).log();
     let picked = logps.gather(1, target.clone());
-    let columns = [picked, entropy, logits.clone().mean_dim(1), squares];
-    let [logps, entropy, means, squares] =
-        columns.map(|column| column.into_data().iter::<f32>().collect::<Vec<_>>());
-    let correct = best.equal(target.clone()).into_data();
-    let scores = correct.iter::<bool>().enumerate().map(|(i, correct)| RowScore {
-        logp: logps[i],
-        entropy: entropy[i],
-        correct,
-        mean_logit: means[i],
-        log_sum_squares: squares[i],
+    let correct = best.equal(target.clone()).float();
+    let columns = vec![picked, entropy, correct, logits.clone().mean_dim(1), squares];
+    // Side by side, because each read waits for the device.
+    let columns: Vec<f32> = Tensor::cat(columns, 1).into_data().iter().collect();
+    let scores = columns.chunks_exact(5).map(|row| RowScore {
+        logp: row[0],
+        entropy: row[1],
+        correct: row[2] > 0.0,
+        mean_logit: row[3],
+        log_sum_squares: row[4],
     });
     let gradients = || {
         let onehot = Tensor::<1, Int>::arange(0..vocabulary as i64, &device)
@@ -167,7 +167,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{close, random};
+    use crate::kernels::testing::{close, device, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {
@@ -177,7 +177,8 @@ mod tests {
                 let targets: Vec<u32> =
                     (0..rows as u32).map(|r| r * 37 % vocabulary as u32).collect();
                 let (ours, grads) = score_rows(logits.clone(), &targets, softcap, true);
-                let (theirs, expected) = reference(logits.clone(), &targets, softcap, true);
+                let there = logits.clone().to_device(&device());
+                let (theirs, expected) = reference(there, &targets, softcap, true);
                 close(&grads.unwrap(), &expected.unwrap(), "gradient");
                 for (a, b) in ours.iter().zip(&theirs) {
                     assert_eq!(a.correct, b.correct);

@@ -12,25 +12,34 @@ pub fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
     flat.reshape(shape)
 }
 
-/// Whether `fused` and `reference` have the same output and the same gradients of all inputs, and
-/// whether the gradients are the slope that differences of the output show.
+/// Where references compute: on the device that `CAI_TEST_DEVICE` names, as models there do; on CPU if
+/// it names none.
+pub fn device() -> Device {
+    let setting = std::env::var("CAI_TEST_DEVICE").unwrap_or("cpu".into());
+    crate::device::parse(&setting).unwrap()
+}
+
+/// Whether `fused`, on CPU, and `reference`, on [`device`], have the same output and the same gradients
+/// of all inputs, and whether the gradients are the slope that differences of the output show.
 pub fn check<const N: usize, const D: usize>(
     inputs: [Tensor<D>; N],
     fused: impl Fn([Tensor<D>; N]) -> Tensor<D>,
     reference: impl Fn([Tensor<D>; N]) -> Tensor<D>,
 ) {
+    let there = inputs.clone().map(|x| x.to_device(&device()));
     let out = fused(inputs.clone());
-    close(&out, &reference(inputs.clone()), "output");
+    close(&out, &reference(there.clone()), "output");
     // The scalar that is differentiated: a weighted sum of the output.
     let weights = random("weights", out.dims());
-    let gradients = |kernel: &dyn Fn([Tensor<D>; N]) -> Tensor<D>| {
-        let tracked = inputs.clone().map(|x| x.autodiff().require_grad());
+    let gradients = |kernel: &dyn Fn([Tensor<D>; N]) -> Tensor<D>, inputs: [Tensor<D>; N]| {
+        let tracked = inputs.map(|x| x.autodiff().require_grad());
         let out = kernel(tracked.clone());
-        let grads = (out * weights.clone().autodiff()).sum().backward();
+        let weights = weights.clone().to_device(&out.device()).autodiff();
+        let grads = (out * weights).sum().backward();
         tracked.map(|x| x.grad(&grads).expect("a gradient"))
     };
-    let ours = gradients(&fused);
-    for (i, (ours, theirs)) in ours.iter().zip(gradients(&reference)).enumerate() {
+    let ours = gradients(&fused, inputs.clone());
+    for (i, (ours, theirs)) in ours.iter().zip(gradients(&reference, there)).enumerate() {
         close(ours, &theirs, &format!("gradient of input {i}"));
     }
 

@@ -10,6 +10,8 @@ use cai_model::{model::LanguageModel, tokenizer::Example};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use super::device;
+
 /// One folder: `reference.json`, `reference.safetensors`, and what the model is loaded from.
 pub struct Reference {
     /// The model folder; its PEFT adapter is in `adapter/`.
@@ -48,7 +50,7 @@ impl Reference {
 
     /// The base model.
     pub fn base(&self) -> LanguageModel {
-        LanguageModel::load(&self.dir, None, &cai_model::device::parse("cpu").unwrap()).unwrap()
+        LanguageModel::load(&self.dir, None, &device()).unwrap()
     }
 
     /// The base model with the adapter on it.

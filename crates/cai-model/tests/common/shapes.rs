@@ -2,17 +2,16 @@
 
 use std::{collections::HashMap, path::Path};
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use cai_model::{
     batch::TokenBatch,
     checkpoint::{load_gemma, save_folder, write_safetensors},
-    device,
     gemma::{Gemma, GemmaConfig, KvCache, Pass},
 };
 
 use super::{
     checks::{LOGITS, within},
-    fixture,
+    device, fixture,
     reference::{Array, largest_difference, read_safetensors},
 };
 
@@ -47,19 +46,15 @@ pub fn other_spelling() {
     within("logits", right(&dir, &read(other.path())), LOGITS);
 }
 
-fn cpu() -> Device {
-    device::parse("cpu").unwrap()
-}
-
 fn read(dir: &Path) -> Gemma {
     let config = GemmaConfig::read(dir).unwrap();
-    load_gemma(dir, &config, DType::F32, None, &cpu()).unwrap()
+    load_gemma(dir, &config, DType::F32, None, &device()).unwrap()
 }
 
 fn right(dir: &Path, gemma: &Gemma) -> f64 {
     let (rows, theirs) = rows(dir);
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-    let batch = TokenBatch::right(&rows, 0, &cpu());
+    let batch = TokenBatch::right(&rows, 0, &device());
     let hidden = gemma.hidden(&batch, &Pass::default());
     compare(gemma, hidden, &theirs, |row| (0, rows[row].len()))
 }
@@ -67,7 +62,7 @@ fn right(dir: &Path, gemma: &Gemma) -> f64 {
 fn left(dir: &Path, gemma: &Gemma) -> f64 {
     let (rows, theirs) = rows(dir);
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-    let batch = TokenBatch::left(&rows, 0, &cpu());
+    let batch = TokenBatch::left(&rows, 0, &device());
     let width = batch.width();
     let hidden = gemma.hidden(&batch, &Pass::default());
     compare(gemma, hidden, &theirs, |row| (width - rows[row].len(), rows[row].len()))
@@ -78,7 +73,7 @@ fn cached(dir: &Path, gemma: &Gemma) -> f64 {
     let (rows, theirs) = rows(dir);
     let all: Vec<usize> = (0..rows.len()).collect();
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-    let batch = TokenBatch::right(&rows, 0, &cpu());
+    let batch = TokenBatch::right(&rows, 0, &device());
     let mut cache = KvCache::new(gemma.config(), rows.len(), batch.width());
     let mut read = |from: usize, tokens: usize| {
         let counts: Vec<usize> = rows.iter().map(|row| tokens.min(row.len() - from)).collect();
