@@ -127,7 +127,8 @@ impl<'a, M: Module> Session<'a, M> {
             self.progress.advance(1);
         }
         self.progress.finish("");
-        Ok(())
+        // Done by every save, but a kill may have come between the last one and this.
+        self.prune()
     }
 
     /// Whether it is time for what happens by `strategy`.
@@ -281,6 +282,12 @@ impl<'a, M: Module> Session<'a, M> {
         }
         let model = params::values(&self.model)?;
         let path = Checkpoint { state: self.state.clone(), model, optimizer }.save(self.dir)?;
+        self.prune()?;
+        Ok(path)
+    }
+
+    /// Deletes the checkpoints that the settings do not keep.
+    fn prune(&self) -> Result<()> {
         let planned = |step: usize| match self.args.save_strategy {
             IntervalStrategy::No => false,
             IntervalStrategy::Steps => step.is_multiple_of(self.args.save_steps),
@@ -288,8 +295,7 @@ impl<'a, M: Module> Session<'a, M> {
         };
         let best =
             self.state.best_model_checkpoint.is_some().then_some(self.state.best_global_step);
-        checkpoint::prune(self.dir, planned, self.args.save_total_limit, best.flatten())?;
-        Ok(path)
+        checkpoint::prune(self.dir, planned, self.args.save_total_limit, best.flatten())
     }
 
     /// The model as it is evaluated: without autodiff, with averaged parameters if there are such.
