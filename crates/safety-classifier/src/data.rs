@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{ClassifierConfig, Task};
 use crate::error::{Error, Result};
-use crate::near;
-use crate::written;
+use crate::{identity, near, written};
 
 /// Stands between the labels of a text that has several.
 pub const SEPARATOR: &str = "|";
@@ -53,6 +52,9 @@ pub struct Counts {
     pub train: BTreeMap<String, usize>,
     /// Held-out texts by label.
     pub held_out: BTreeMap<String, usize>,
+    /// Training texts that are copies of others, about other people.
+    #[serde(default)]
+    pub copies: usize,
     /// Texts by source, then `train` or `held_out`, then label; empty if no record names a source.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<String, BTreeMap<String, BTreeMap<String, usize>>>,
@@ -145,7 +147,7 @@ impl Dataset {
     }
 
     /// The dataset with the texts that `config.written` asks for among the training texts, but for
-    /// those that already occur.
+    /// those that already occur: texts of this project's own, and copies about other people.
     ///
     /// # Errors
     /// None that the config's checks let pass.
@@ -156,6 +158,12 @@ impl Dataset {
         let new: Vec<LabelledText> =
             written.into_iter().filter(|text| !known.contains(&normalise(&text.text))).collect();
         self.counts.total += new.len();
+        let swaps = config.written.identity_swaps;
+        let mut copies = copies_about_others(&self.train, swaps, seed.derive("identity swaps"));
+        copies.retain(|copy| !known.contains(&normalise(&copy.text)));
+        self.counts.total += copies.len();
+        self.counts.copies = copies.len();
+        self.train.extend(copies);
         self.train.extend(samples(&new, &config.labels, config.task)?);
         self.counted(config)
     }
@@ -191,6 +199,19 @@ impl Dataset {
         }
         Ok(self)
     }
+}
+
+/// `number` copies of each sample that names a term of identity, each with other terms.
+fn copies_about_others(samples: &[Sample], number: usize, seed: Seed) -> Vec<Sample> {
+    let copies = |(i, sample): (usize, &Sample)| {
+        let seed = seed.index(i as u64);
+        let copy = |copy: usize| {
+            let text = identity::with_drawn_terms(&sample.text, seed.index(copy as u64))?;
+            Some(Sample { text, group: None, ..sample.clone() })
+        };
+        (0..number).map_while(copy).collect::<Vec<_>>()
+    };
+    samples.iter().enumerate().flat_map(copies).collect()
 }
 
 /// Turns records into samples without leaving any out.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::calibrate::argmax;
 use crate::curves::auroc;
 use crate::error::Result;
-use crate::identity::{counterfactuals, swapped};
+use crate::identity::{counterfactuals, with_next_terms};
 use crate::metrics::Outcome;
 use crate::predict::SafetyClassifier;
 
@@ -194,7 +194,7 @@ fn term_rates(term: usize, kind: &str, name: &str, judged: &[Judged]) -> TermRat
 
 fn swap(classifier: &SafetyClassifier, texts: &[&str]) -> Result<Swapped> {
     let pairs: Vec<(&str, String)> =
-        texts.iter().filter_map(|text| Some((*text, swapped(text)?))).collect();
+        texts.iter().filter_map(|text| Some((*text, with_next_terms(text)?))).collect();
     let before: Vec<&str> = pairs.iter().map(|(text, _)| *text).collect();
     let after: Vec<&str> = pairs.iter().map(|(_, text)| text.as_str()).collect();
     let (before, after) = (classifier.probabilities(&before)?, classifier.probabilities(&after)?);

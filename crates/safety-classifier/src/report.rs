@@ -99,6 +99,13 @@ impl Report {
         for (reason, number) in &data.left_out {
             line(&mut page, format_args!("- left out: {number} ({reason})"));
         }
+        if data.copies > 0 {
+            let copies = data.copies;
+            line(
+                &mut page,
+                format_args!("- training texts copied with other people in them: {copies}"),
+            );
+        }
         page.push_str("\n## Held-out texts\n\n");
         page.push_str(&evaluation_markdown(&self.held_out));
         let Calibration { map, before, after, .. } = &self.calibration;

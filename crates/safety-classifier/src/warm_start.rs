@@ -163,3 +163,44 @@ impl Objective<Guesser> for GuessTokens<'_> {
         Ok(Metrics::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cai_train::RunDir;
+
+    use super::*;
+    use crate::config::Pooling;
+
+    /// Each text repeats one of eight tokens, so that one in sight names those that are hidden.
+    #[test]
+    fn hidden_tokens_are_guessed_from_the_others() {
+        const CLS_ID: u32 = 1;
+        let text = |i: usize| [vec![CLS_ID], vec![10 + (i % 8) as u32; 7 + i % 3]].concat();
+        let texts: Vec<Vec<u32>> = (0..256).map(text).collect();
+        let objective = GuessTokens { texts: &texts, hidden: 0.3, dropout: 0.0 };
+        let shape = EncoderShape {
+            vocab_size: 24,
+            max_length: 16,
+            d_model: 16,
+            n_layers: 1,
+            n_heads: 2,
+            d_ff: 32,
+            n_outputs: 3,
+            pooling: Pooling::Mean,
+        };
+        let args = TrainArgs {
+            learning_rate: 1e-2,
+            num_train_epochs: 12.0,
+            per_device_train_batch_size: 32,
+            logging_steps: 8,
+            ..WarmStart::default().train
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let new = Guesser::new(&shape, Seed(1), &Device::flex());
+        let run = RunDir::new(dir.path(), "warm start");
+        let (_, report) = cai_train::train(new, &objective, &args, &run).unwrap();
+        // Of the token at each hidden place, among 24.
+        let (first, last) = (report.first("loss").unwrap(), report.last("loss").unwrap());
+        assert!(first > 1.0 && last < 0.1, "{first} {last}");
+    }
+}

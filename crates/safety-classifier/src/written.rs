@@ -26,6 +26,8 @@ pub struct WrittenConfig {
     pub safe: usize,
     /// Terms of identity that each counterfactual sentence is written with.
     pub identity_terms: usize,
+    /// Copies of each training text that names a term of identity, each with other terms.
+    pub identity_swaps: usize,
 }
 
 /// Words for each `{slot}` of the sentences.
@@ -218,7 +220,7 @@ pub(crate) fn is_written(source: &str) -> bool {
 
 /// The written texts that `config` asks for, the same for the same seed.
 pub fn training_texts(config: &ClassifierConfig, seed: Seed) -> Vec<LabelledText> {
-    let WrittenConfig { self_harm, safe, identity_terms } = config.written;
+    let WrittenConfig { self_harm, safe, identity_terms, .. } = config.written;
     let mut texts = sentences(SELF_HARM, "self_harm", self_harm, seed);
     texts.extend(sentences(SAFE, "safe", safe, seed));
     texts.extend(identity::training_texts(identity_terms, seed));
@@ -263,7 +265,12 @@ mod tests {
 
     #[test]
     fn texts_are_different_complete_and_repeatable() {
-        let written = WrittenConfig { self_harm: 300, safe: 100, identity_terms: 3 };
+        let written = WrittenConfig {
+            self_harm: 300,
+            safe: 100,
+            identity_terms: 3,
+            ..WrittenConfig::default()
+        };
         let config = ClassifierConfig { written, ..ClassifierConfig::default() };
         let texts = training_texts(&config, Seed(3));
         let of = |label: &str| texts.iter().filter(|text| text.label == label).count();

@@ -14,8 +14,8 @@ use safety_classifier::explain::explain;
 use safety_classifier::gemma::GemmaConfig;
 use safety_classifier::ngrams::BagConfig;
 use safety_classifier::{
-    Architecture, ClassifierConfig, Pooling, Report, SafetyClassifier, Task, evaluate, stream,
-    train,
+    Architecture, ClassifierConfig, Pooling, Report, SafetyClassifier, Task, WarmStart, evaluate,
+    stream, train,
 };
 
 const LABELS: [&str; 3] = ["safe", "hate_speech", "self_harm"];
@@ -151,6 +151,20 @@ fn a_damaged_folder_is_an_error_that_names_the_file() {
 
     std::fs::remove_file(dir.path().join("calibration.json")).unwrap();
     assert!(error().contains("calibration.json"), "{}", error());
+}
+
+#[test]
+fn an_encoder_can_begin_by_guessing_hidden_tokens() {
+    let epochs = |number| TrainArgs { num_train_epochs: number, ..WarmStart::default().train };
+    let warm_start = WarmStart { train: epochs(2.0), ..WarmStart::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let config = ClassifierConfig { warm_start, ..config() };
+    let report = train(&config, &records(600, 1), &Device::flex(), dir.path()).unwrap();
+    assert!(report.held_out.accuracy > 0.95, "{}", report.markdown());
+    assert!(dir.path().join("training/warm-start").is_dir());
+    // Another start, another encoder.
+    let plain = trained(tempfile::tempdir().unwrap().path());
+    assert!(report.networks[0] != plain.networks[0]);
 }
 
 fn hybrid(dir: &Path) -> SafetyClassifier {
