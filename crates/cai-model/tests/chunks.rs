@@ -72,3 +72,15 @@ fn chunks_equal_whole_logits() {
         assert!(largest > 0.0 && difference < 1e-3 * largest, "{difference} of {largest}");
     }
 }
+
+#[test]
+fn examples_without_trained_tokens_have_no_scores() {
+    let gemma = gemma(None).train();
+    let example = Example { trained: vec![false; 9], ..example(9) };
+    for recompute in [false, true] {
+        let pass = Pass { recompute, ..Pass::default() };
+        let trained = trained_hidden(&gemma, &[&example], 0, &pass);
+        assert_eq!((trained.hidden.dims(), trained.rows.as_slice()), ([0, 8], &[0..0][..]));
+        assert!(score_tokens(&gemma, &trained, true).logps.is_empty());
+    }
+}

@@ -119,7 +119,7 @@ impl Gemma {
     }
 
     /// The same, but only the hidden state of each row's last new token, `[rows, hidden]`, for less
-    /// work.
+    /// work; that of a row without a new token means nothing.
     ///
     /// # Errors
     ///
