@@ -70,7 +70,7 @@ impl Gemma {
         self.decode(batch.ids.clone(), &self.batch_contexts(batch), None, pass, None, &mut |_| {})
     }
 
-    /// Those at some slots of `[batch · tokens]` only, `[slots, hidden]`, for less work.
+    /// Those at some slots of `[batch · tokens]` only, at least one, `[slots, hidden]`, for less work.
     pub fn hidden_at(&self, batch: &TokenBatch, at: &Tensor<1, Int>, pass: &Pass) -> Tensor<2> {
         let contexts = self.batch_contexts(batch);
         self.decode(batch.ids.clone(), &contexts, None, pass, Some(at), &mut |_| {}).squeeze_dim(0)

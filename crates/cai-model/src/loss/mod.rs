@@ -136,6 +136,8 @@ fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32, pass: &Pass) -> Trained {
     }
     let at = Tensor::<1, Int>::from_data(index.as_slice(), &device);
     let (hidden, replay) = match pass.recompute {
+        // Nothing is trained: nothing to run, and Burn reads a size of 0 as "the same as before".
+        _ if targets.is_empty() => (Tensor::zeros([0, gemma.config().hidden_size], &device), None),
         true => {
             let (hidden, replay) = gemma.hidden_with_replay(&batch, &at, pass);
             (hidden, Some(replay))
