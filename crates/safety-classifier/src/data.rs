@@ -17,7 +17,7 @@ use crate::{identity, near, written};
 pub const SEPARATOR: &str = "|";
 
 /// A text with its classes as numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// The text as it was given.
     pub text: String,
@@ -28,6 +28,8 @@ pub struct Sample {
     pub group: Option<String>,
     /// Where it comes from (the record's field `source`).
     pub source: Option<String>,
+    /// How much it counts in training beside others of its class: less than 1 if it has copies.
+    pub weight: f64,
 }
 
 /// Training and held-out texts.
@@ -155,12 +157,13 @@ impl Dataset {
         let written = written::training_texts(config, seed);
         let known: HashSet<String> =
             self.train.iter().chain(&self.held_out).map(|sample| normalise(&sample.text)).collect();
+        let is_new = |text: &str| !known.contains(&normalise(text));
         let new: Vec<LabelledText> =
-            written.into_iter().filter(|text| !known.contains(&normalise(&text.text))).collect();
+            written.into_iter().filter(|text| is_new(&text.text)).collect();
         self.counts.total += new.len();
         let swaps = config.written.identity_swaps;
-        let mut copies = copies_about_others(&self.train, swaps, seed.derive("identity swaps"));
-        copies.retain(|copy| !known.contains(&normalise(&copy.text)));
+        let seed = seed.derive("identity swaps");
+        let copies = copies_about_others(&mut self.train, swaps, seed, is_new);
         self.counts.total += copies.len();
         self.counts.copies = copies.len();
         self.train.extend(copies);
@@ -201,17 +204,24 @@ impl Dataset {
     }
 }
 
-/// `number` copies of each sample that names a term of identity, each with other terms.
-fn copies_about_others(samples: &[Sample], number: usize, seed: Seed) -> Vec<Sample> {
-    let copies = |(i, sample): (usize, &Sample)| {
+/// `number` copies of each sample that names a term of identity, each with other terms; those that are
+/// not new are left out. Together with its copies a sample counts as much as before: texts that name
+/// people are more often hateful than others, and copies would make that more so.
+fn copies_about_others(
+    samples: &mut [Sample],
+    number: usize,
+    seed: Seed,
+    is_new: impl Fn(&str) -> bool,
+) -> Vec<Sample> {
+    let copies = |(i, sample): (usize, &mut Sample)| {
         let seed = seed.index(i as u64);
-        let copy = |copy: usize| {
-            let text = identity::with_drawn_terms(&sample.text, seed.index(copy as u64))?;
-            Some(Sample { text, group: None, ..sample.clone() })
-        };
-        (0..number).map_while(copy).collect::<Vec<_>>()
+        let copy = |copy| identity::with_drawn_terms(&sample.text, seed.index(copy as u64));
+        let texts: Vec<String> = (0..number).map_while(copy).filter(|text| is_new(text)).collect();
+        sample.weight /= (1 + texts.len()) as f64;
+        let copy = |text| Sample { text, group: None, ..sample.clone() };
+        texts.into_iter().map(copy).collect::<Vec<_>>()
     };
-    samples.iter().enumerate().flat_map(copies).collect()
+    samples.iter_mut().enumerate().flat_map(copies).collect()
 }
 
 /// Turns records into samples without leaving any out.
@@ -227,7 +237,7 @@ pub fn samples(records: &[LabelledText], labels: &[String], task: Task) -> Resul
         }
         let source = record.extra.get("source").and_then(|source| source.as_str());
         let (text, group) = (record.text.clone(), record.group.clone());
-        Ok(Sample { text, classes, group, source: source.map(Into::into) })
+        Ok(Sample { text, classes, group, source: source.map(Into::into), weight: 1.0 })
     };
     records.iter().enumerate().map(sample).collect()
 }
@@ -406,6 +416,39 @@ mod tests {
         let used: usize = counts.train.values().chain(counts.held_out.values()).sum();
         assert_eq!(used + 4, counts.total);
         assert_eq!(counts.held_out["toxic_content"], 2);
+    }
+
+    #[test]
+    fn a_text_and_its_copies_count_as_one() {
+        let mut records = records(8);
+        records.extend((0..8).map(|i| LabelledText::new(format!("rude gay {i}"), "toxic_content")));
+        // Held out as it is: no copy may say the same.
+        let valid: Vec<LabelledText> = ["rude blind 3", "kind words 40"]
+            .map(|text| {
+                LabelledText::new(
+                    text,
+                    if text.starts_with('r') { "toxic_content" } else { "safe" },
+                )
+            })
+            .into();
+        let mut config = config();
+        config.written.identity_swaps = 60;
+        let data = Dataset::with_valid(&records, &valid, &config).unwrap();
+        let data = data.with_written(&config, Seed(1)).unwrap();
+        assert!(data.counts.copies > 300 && data.train.len() == records.len() + data.counts.copies);
+        assert!(data.train.iter().all(|sample| sample.text != "rude blind 3"));
+        for i in 0..8 {
+            let ending = format!(" {i}");
+            let about =
+                |word: &&Sample| word.text.starts_with("rude") && word.text.ends_with(&ending);
+            let weights: Vec<f64> =
+                data.train.iter().filter(about).map(|sample| sample.weight).collect();
+            // With the one that names nobody.
+            assert!(
+                (weights.iter().sum::<f64>() - 2.0).abs() < 1e-9 && weights.len() > 40,
+                "{weights:?}"
+            );
+        }
     }
 
     #[test]

@@ -30,10 +30,12 @@ const TRAINING: &str = "training";
 pub(crate) struct Prepared {
     train: Vec<String>,
     /// The labels of each training text.
-    pub train_classes: Vec<Vec<usize>>,
+    train_classes: Vec<Vec<usize>>,
     outputs: Outputs,
     /// The right outputs of each training text.
     train_targets: Vec<Vec<usize>>,
+    /// How much each training text counts.
+    train_weights: Vec<f64>,
     held_out: Vec<String>,
     /// The labels of each held-out text.
     pub held_out_classes: Vec<Vec<usize>>,
@@ -56,18 +58,24 @@ impl Prepared {
             train_classes: classes(&dataset.train),
             outputs,
             train_targets,
+            train_weights: text_weights(&dataset.train, config),
             held_out: texts(&dataset.held_out),
             held_out_classes: classes(&dataset.held_out),
         }
     }
 
     fn targets(&self) -> Targets<'_> {
-        Targets { outputs: &self.outputs, of_text: &self.train_targets }
+        Targets {
+            outputs: &self.outputs,
+            of_text: &self.train_targets,
+            weights: &self.train_weights,
+        }
     }
 
-    /// A hash of all texts and classes.
+    /// A hash of all texts, classes and weights.
     fn fingerprint(&self) -> String {
-        let all = json!([self.train, self.train_targets, self.held_out, self.held_out_classes]);
+        let train = [json!(self.train), json!(self.train_targets), json!(self.train_weights)];
+        let all = json!([train, self.held_out, self.held_out_classes]);
         hash::bytes(all.to_string().as_bytes())
     }
 }
@@ -108,8 +116,7 @@ fn train_ngram_models(
     let n_outputs = texts.outputs.len();
     let ngrams = Ngrams::fit(&texts.train, &texts.train_targets, n_outputs, &config.ngrams);
     let rows = ngrams.rows(&texts.train);
-    let weights: Vec<f32> =
-        text_weights(&texts.train_classes, config).iter().map(|&weight| weight as f32).collect();
+    let weights: Vec<f32> = texts.train_weights.iter().map(|&weight| weight as f32).collect();
     let targets: Vec<usize> = texts.train_targets.iter().map(|right| right[0]).collect();
     models.linear =
         Some(LinearModel::fit(&rows, ngrams.len(), &targets, &weights, n_outputs, &config.linear));

@@ -7,6 +7,7 @@ use cai_train::{Metrics, Objective, ObjectiveError, StepLoss};
 
 use crate::calibrate::argmax;
 use crate::config::{ClassWeights, ClassifierConfig, Task};
+use crate::data::Sample;
 use crate::network::{Network, Noise, logits};
 use crate::outputs::Outputs;
 
@@ -18,13 +19,16 @@ pub struct Labelled<'a, T: ?Sized> {
     pub classes: &'a [Vec<usize>],
 }
 
-/// What the network's outputs stand for, and which of them is right for each training text.
+/// What the network's outputs stand for, which of them is right for each training text, and how much it
+/// counts.
 #[derive(Clone, Copy)]
 pub struct Targets<'a> {
     /// The label of each output.
     pub outputs: &'a Outputs,
     /// The right outputs of each training text.
     pub of_text: &'a [Vec<usize>],
+    /// How much each training text counts.
+    pub weights: &'a [f64],
 }
 
 /// Weighted cross-entropy of the training texts; loss and accuracy of the held-out ones.
@@ -37,8 +41,6 @@ pub struct CrossEntropy<'a, N: Network> {
     /// Texts to evaluate on.
     pub held_out: Labelled<'a, N::Text>,
     targets: Targets<'a>,
-    /// How much each training text counts.
-    weights: Vec<f64>,
     noise: Noise,
     label_smoothing: f64,
     task: Task,
@@ -54,9 +56,8 @@ impl<'a, N: Network> CrossEntropy<'a, N> {
         noise: Noise,
         config: &ClassifierConfig,
     ) -> Self {
-        let weights = text_weights(train.classes, config);
         let ClassifierConfig { label_smoothing, task, .. } = *config;
-        Self { train, held_out, targets, weights, noise, label_smoothing, task }
+        Self { train, held_out, targets, noise, label_smoothing, task }
     }
 
     /// The smoothed truth about a training text, as the probability of each output.
@@ -108,7 +109,7 @@ impl<N: Network> Objective<N> for CrossEntropy<'_, N> {
     }
 
     fn weight(&self, items: &[usize]) -> f64 {
-        items.iter().map(|&item| self.weights[item]).sum()
+        items.iter().map(|&item| self.targets.weights[item]).sum()
     }
 
     fn loss(
@@ -128,7 +129,7 @@ impl<N: Network> Objective<N> for CrossEntropy<'_, N> {
         let outputs = self.targets.outputs;
         for (row, &item) in rows.chunks(outputs.len()).zip(items) {
             targets.extend(self.target(item));
-            weights.extend(vec![-self.weights[item] as f32; outputs.len()]);
+            weights.extend(vec![-self.targets.weights[item] as f32; outputs.len()]);
             metrics.add(
                 "accuracy",
                 self.right(&outputs.merge(row), &self.train.classes[item]),
@@ -171,20 +172,23 @@ fn log_likelihood(row: &[f32], classes: &[usize], task: Task) -> f64 {
     }
 }
 
-/// How much each text counts: that of its class, of several classes that of the rarest. Every class
-/// occurs in `classes`.
-pub(crate) fn text_weights(classes: &[Vec<usize>], config: &ClassifierConfig) -> Vec<f64> {
+/// How much each text counts: as much as its class, of several classes as the rarest, times its own
+/// weight. Every class occurs.
+pub(crate) fn text_weights(samples: &[Sample], config: &ClassifierConfig) -> Vec<f64> {
     let n_labels = config.labels.len();
     let power = match config.class_weights {
-        ClassWeights::None => return vec![1.0; classes.len()],
+        ClassWeights::None => 0.0,
         ClassWeights::Balanced => 1.0,
         ClassWeights::Sqrt => 0.5,
     };
     let mut texts = vec![0usize; n_labels];
-    classes.iter().flatten().for_each(|&class| texts[class] += 1);
-    let weight =
-        |class: usize| (classes.len() as f64 / (n_labels * texts[class]) as f64).powf(power);
-    classes.iter().map(|own| own.iter().map(|&class| weight(class)).fold(0.0, f64::max)).collect()
+    samples.iter().flat_map(|sample| &sample.classes).for_each(|&class| texts[class] += 1);
+    let of_class =
+        |&class: &usize| (samples.len() as f64 / (n_labels * texts[class]) as f64).powf(power);
+    samples
+        .iter()
+        .map(|sample| sample.weight * sample.classes.iter().map(of_class).fold(0.0, f64::max))
+        .collect()
 }
 
 #[cfg(test)]
@@ -210,9 +214,19 @@ mod tests {
     #[test]
     fn balanced_classes_weigh_the_same() {
         let config = config(Task::SingleLabel, ClassWeights::Balanced);
-        let weights = text_weights(&[vec![0], vec![0], vec![0], vec![1]], &config);
+        let sample = |class| Sample {
+            text: String::new(),
+            classes: vec![class],
+            group: None,
+            source: None,
+            weight: 1.0,
+        };
+        let mut samples = [0, 0, 0, 1].map(sample);
+        let weights = text_weights(&samples, &config);
         assert!((weights[..3].iter().sum::<f64>() - weights[3]).abs() < 1e-12);
         assert!((weights.iter().sum::<f64>() - 4.0).abs() < 1e-12);
+        samples[0].weight = 0.5;
+        assert_eq!(text_weights(&samples, &config)[0], weights[0] / 2.0);
     }
 
     #[test]
@@ -226,7 +240,11 @@ mod tests {
             let config = config(task, ClassWeights::None);
             let data = || labelled(&texts[..number], &classes[..number]);
             let outputs = Outputs::plain(2);
-            let targets = Targets { outputs: &outputs, of_text: &classes[..number] };
+            let targets = Targets {
+                outputs: &outputs,
+                of_text: &classes[..number],
+                weights: &vec![1.0; number],
+            };
             let objective = CrossEntropy::<Bag>::new(data(), data(), targets, NOISE, &config);
             let items: Vec<usize> = (0..number).collect();
             let found = objective.loss(&bag, &items, Seed(1)).unwrap().loss;

@@ -104,6 +104,7 @@ mod tests {
             classes: vec![class],
             group: None,
             source: source.map(Into::into),
+            weight: 1.0,
         };
         let written = || sample(1, Some("written: self-harm"));
         let samples = [

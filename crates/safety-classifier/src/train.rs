@@ -63,7 +63,7 @@ pub fn train_on(
     let held_out: Vec<&str> = dataset.held_out.iter().map(|sample| sample.text.as_str()).collect();
     let scores = models.scores(&held_out)?.members;
     let truth = &texts.held_out_classes;
-    let offsets = prior_offsets(&texts.train_classes, config);
+    let offsets = prior_offsets(&dataset.train, config);
     let calibration = Calibration::fit(&scores, truth, config.task, config.calibration, &offsets);
     let crossed = crossed(&scores, truth, &offsets, config);
     let evaluation =
@@ -142,12 +142,14 @@ pub fn seed(config: &ClassifierConfig) -> Seed {
 
 /// What softens the prior: minus the logarithm of each class's share of the training texts, times
 /// `prior_softening`. Every class occurs.
-fn prior_offsets(truth: &[Vec<usize>], config: &ClassifierConfig) -> Vec<f64> {
+fn prior_offsets(samples: &[Sample], config: &ClassifierConfig) -> Vec<f64> {
     if config.prior_softening == 0.0 {
         return Vec::new();
     }
-    let texts = |class| truth.iter().filter(|classes| classes.contains(&class)).count() as f64;
-    let offset = |class| config.prior_softening * (truth.len() as f64 / texts(class)).ln();
+    let of = |class| samples.iter().filter(move |sample| sample.classes.contains(&class));
+    let weight = |class| of(class).map(|sample| sample.weight).sum::<f64>();
+    let all: f64 = samples.iter().map(|sample| sample.weight).sum();
+    let offset = |class| config.prior_softening * (all / weight(class)).ln();
     (0..config.labels.len()).map(offset).collect()
 }
 
