@@ -1,12 +1,12 @@
 //! The figures of every report, as SVG text: one look for all of them.
 //!
 //! Colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any kind
-//! of colour vision tell apart; points and lines differ in shape or label as well. What names in the
-//! data say is escaped: a figure can stand in a page as it is.
+//! of colour vision tell apart; points and lines differ in shape or label as well. Words from data
+//! are escaped: a figure can stand in a page as it is.
 //!
-//! - [`bars`]: shares in groups, with intervals; [`rows`]: horizontal bars with their values;
+//! - [`bars()`]: shares in groups, with intervals; [`rows()`]: horizontal bars with their values;
 //! - [`lines()`]: lines over anything; [`rounds()`]: shares from round to round, with intervals;
-//! - [`plane()`]: points between 0 and 1 both ways, with intervals; [`curves`]: lines there;
+//! - [`plane()`]: points between 0 and 1 both ways, with intervals; [`curves()`]: lines there;
 //! - [`boxes()`], [`radar()`], [`matrix()`]: distributions, shapes, confusion matrices.
 
 mod axes;

@@ -9,8 +9,8 @@ use crate::look::{GREY, Look};
 use crate::sheet::{Area, Drawn, INK, SIDES, dashed, sheet, whisker};
 use crate::values::Span;
 
-/// Side of the square, in pixels.
-const SIDE: u32 = 440;
+/// Side of the square, in pixels: two such figures stand side by side on a page.
+const SIDE: u32 = 350;
 
 /// A point with intervals in both directions.
 pub struct Point {
@@ -92,18 +92,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_and_curves_are_drawn_with_the_diagonal_only_where_asked_for() {
-        let span = |value| Span { value, low: Some(value - 0.1), high: Some(value + 0.1) };
-        let point = [Point { look: Look::new("dpo", 0), x: span(0.4), y: span(0.6) }];
+    fn points_have_their_intervals_in_both_directions() {
+        let paths = |low, high| {
+            let (x, y) = (Span { value: 0.4, low, high }, Span { value: 0.6, low, high });
+            let points = [Point { look: Look::new("dpo", 0), x, y }];
+            let svg = plane("Plane", "judge", "evaluator", &points, false).unwrap();
+            // The point, and the legend's.
+            assert_eq!(svg.matches("<circle").count(), 2);
+            svg.matches("<polyline").count()
+        };
+        // Each interval is a line with two caps.
+        assert_eq!(paths(Some(0.3), Some(0.7)), paths(None, None) + 2 * 3);
+    }
+
+    #[test]
+    fn the_diagonal_is_dashed_and_only_where_asked_for() {
         let points = vec![(0.0, 0.0), (1.0, 1.0)];
-        let curve = [Line { look: Look::new("toxic (0.9)", 0), points, marked: true }];
-        let grey = |svg: &str| svg.contains("#999999");
+        let lines = [Line { look: Look::new("toxic (0.9)", 0), points, marked: true }];
         for diagonal in [false, true] {
-            let svg = plane("Plane", "judge", "evaluator", &point, diagonal).unwrap();
-            assert_eq!((svg.matches("<circle").count(), grey(&svg)), (2, diagonal));
-            let svg = curves("ROC", "false", "true", &curve, diagonal).unwrap();
-            assert_eq!((svg.matches("<circle").count(), grey(&svg)), (3, diagonal));
+            let svg = curves("ROC", "false", "true", &lines, diagonal).unwrap();
             assert!(svg.contains("toxic (0.9)"));
+            assert_eq!(svg.matches("<circle").count(), 3);
+            assert_eq!(svg.matches("#999999").count() > 10, diagonal, "{svg}");
+            let svg = plane("Plane", "judge", "evaluator", &[], diagonal).unwrap();
+            assert_eq!(svg.contains("#999999"), diagonal);
         }
     }
 }

@@ -49,17 +49,26 @@ mod tests {
 
     #[test]
     fn rounds_hold_their_words_and_values() {
-        let span = |value| Some(Span { value, low: Some(value - 0.1), high: Some(value + 0.1) });
-        let harmless = vec![span(0.2), span(0.7), None];
-        let series = [
-            Series { look: Look::new("harmless", 0), values: harmless },
-            Series { look: Look::new("helpful", 0), values: vec![span(0.5)] },
-        ];
-        let svg = rounds("Scores", &series).unwrap();
+        let scores = |margin: Option<f64>| {
+            let span = |value| {
+                let (low, high) = (margin.map(|m| value - m), margin.map(|m| value + m));
+                Some(Span { value, low, high })
+            };
+            let harmless = vec![span(0.2), span(0.7), None];
+            let series = [
+                Series { look: Look::new("harmless", 0), values: harmless },
+                Series { look: Look::new("helpful", 0), values: vec![span(0.5)] },
+            ];
+            rounds("Scores", &series).unwrap()
+        };
+        let svg = scores(Some(0.1));
         for words in ["Scores", "harmless", "helpful", "round"] {
             assert!(svg.contains(words), "{words}");
         }
         // Three values, and two entries of the legend.
         assert_eq!(svg.matches("<circle").count(), 3 + 2);
+        // Each interval is a line with two caps.
+        let paths = |svg: &str| svg.matches("<polyline").count();
+        assert_eq!(paths(&svg), paths(&scores(None)) + 3 * 3);
     }
 }

@@ -79,6 +79,7 @@ mod tests {
         let limit = Some((2.0, "at least"));
         let svg = rows("Kept", &bars, |value| format!("{value:.3}"), limit).unwrap();
         assert!(svg.contains("at least") && svg.contains("0.500"), "{svg}");
+        assert!(svg.matches("#D55E00").count() > 1, "dashed: {svg}");
         let beyond = |x: &str| x.split('"').next().unwrap().parse::<u32>().is_ok_and(|x| x > WIDTH);
         assert!(!svg.split(" x=\"").chain(svg.split(" x1=\"")).any(beyond), "{svg}");
     }
