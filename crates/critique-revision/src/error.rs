@@ -31,12 +31,15 @@ pub enum Error {
         /// What the principles lack.
         what: &'static str,
     },
-    /// A figure or page that cannot be made.
+    /// A figure that cannot be drawn.
+    #[error("{0}; the records are whole: make the report again with critique report")]
+    Figure(#[from] cai_chart::Error),
+    /// A page that cannot be made.
     #[error("{what}: {reason}; the records are whole: make the report again with critique report")]
     Report {
         /// Which.
         what: String,
-        /// What the drawing library or the template engine said.
+        /// What the template engine said.
         reason: String,
     },
     /// Shards that cannot be merged.

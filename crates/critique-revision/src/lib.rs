@@ -11,7 +11,6 @@
 //! and tells each step.
 
 mod blocks;
-mod chart;
 pub mod clean;
 mod config;
 mod critique;

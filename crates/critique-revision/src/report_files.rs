@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cai_chart::{Look, Series};
 use cai_data::atomic;
 use minijinja::{Environment, Value, context};
 
-use crate::chart::{bars, rounds};
 use crate::report::CritiqueReport;
 use crate::stats::{Mean, show};
 use crate::{Error, FeedbackReport, Result};
@@ -43,8 +43,15 @@ fn critique_html(report: &CritiqueReport) -> Result<String> {
         ("helpfulness, true", line(&|round| Some(round.truth.as_ref()?.helpfulness))),
         ("declines", line(&|round| round.refused)),
     ];
-    let shown: Vec<_> =
-        series.into_iter().filter(|(_, line)| line.iter().any(Option::is_some)).collect();
+    let shown: Vec<Series> = series
+        .into_iter()
+        .filter(|(_, line)| line.iter().any(Option::is_some))
+        .enumerate()
+        .map(|(i, (name, line))| Series {
+            look: Look::new(name, i),
+            values: line.into_iter().map(|mean| mean.map(Into::into)).collect(),
+        })
+        .collect();
     let rows: Vec<_> = report
         .rounds
         .iter()
@@ -63,6 +70,9 @@ fn critique_html(report: &CritiqueReport) -> Result<String> {
             }
         })
         .collect();
+    let usage = cai_chart::rows("Principles drawn", &counts(&report.principles), whole, None)?;
+    let cleaning = counts(&report.cleaning);
+    let cleaning = cai_chart::rows("Revisions by broken rule", &cleaning, whole, None)?;
     let pairs = &report.pairs;
     let goals = [
         goal("pairs whose sides are equal", pairs.identical_pairs_share, "below 5 %", |p| p < 0.05),
@@ -84,9 +94,9 @@ fn critique_html(report: &CritiqueReport) -> Result<String> {
             rows,
             goals,
             change => show(&report.harm_change),
-            scores => rounds("Scores by round", &shown)?,
-            usage => bars("Principles drawn", &counts(&report.principles), whole)?,
-            cleaning => bars("Revisions by broken rule", &counts(&report.cleaning), whole)?,
+            scores => cai_chart::rounds("Scores by round", &shown)?,
+            usage,
+            cleaning,
         },
     )
 }
@@ -102,6 +112,9 @@ fn feedback_html(report: &FeedbackReport) -> Result<String> {
         .iter()
         .map(|(id, principle)| (id.clone(), principle.position_bias))
         .collect();
+    let histogram = cai_chart::rows("Probability of the better sample", &histogram, whole, None)?;
+    let signed = |value| format!("{value:+.3}");
+    let bias = cai_chart::rows("Position bias by principle", &bias, signed, None)?;
     let facts = [
         ("confidence (0 undecided, 1 sure)", show(&report.confidence)),
         ("position bias (0 none; above: prefers (A))", show(&report.position_bias)),
@@ -114,8 +127,8 @@ fn feedback_html(report: &FeedbackReport) -> Result<String> {
         context! {
             report,
             facts,
-            histogram => bars("Probability of the better sample", &histogram, whole)?,
-            bias => bars("Position bias by principle", &bias, |value| format!("{value:+.3}"))?,
+            histogram,
+            bias,
         },
     )
 }

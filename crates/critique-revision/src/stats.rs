@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cai_chart::Span;
 use serde::{Deserialize, Serialize};
 
 /// A mean and its 95 % interval by the normal approximation. Prompts about one topic are not
@@ -56,6 +57,12 @@ impl Mean {
             (Some(low), Some(high)) => format!("{:.3} [{low:.3}, {high:.3}]", self.mean),
             _ => format!("{:.3}", self.mean),
         }
+    }
+}
+
+impl From<Mean> for Span {
+    fn from(Mean { mean, low, high, .. }: Mean) -> Span {
+        Span { value: mean, low, high }
     }
 }
 

@@ -47,13 +47,8 @@ pub enum Error {
     #[error("the harm scorer failed: {0}")]
     Scorer(String),
     /// A figure could not be drawn.
-    #[error("figure \"{title}\": {reason}")]
-    Figure {
-        /// Its title.
-        title: String,
-        /// What the drawing library said.
-        reason: String,
-    },
+    #[error(transparent)]
+    Figure(#[from] cai_chart::Error),
     /// The table or the report could not be made.
     #[error("cannot make {}: {reason}", path.display())]
     Report {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use cai_chart::{BoxPlot, Line, Look, Point, Series};
 use cai_data::atomic;
 
 use crate::agreement::COMPARED;
-use crate::chart::{self, Bars, BoxPlot, Line, Look, Point};
 use crate::data::Kind;
 use crate::error::Result;
 use crate::results::{Evaluation, Measure, ModelResult, Results};
@@ -94,7 +94,7 @@ pub fn all(evaluation: &Evaluation) -> Result<Vec<Figure>> {
 pub fn principles(results: &Results) -> Result<String> {
     let shown = shown(results);
     let labels: Vec<&str> = shown.iter().map(|measure| measure.label()).collect();
-    chart::bars("Four principles", "score", &labels, &bars(results, &shown))
+    Ok(cai_chart::bars("Four principles", "score", &labels, &series(results, &shown))?)
 }
 
 /// The four principles as one shape for each model; `None` where fewer than three are measured.
@@ -104,8 +104,9 @@ pub fn principles(results: &Results) -> Result<String> {
 pub fn radar(results: &Results) -> Result<Option<String>> {
     let shown = shown(results);
     let labels: Vec<&str> = shown.iter().map(|measure| measure.label()).collect();
-    let drawn = || chart::radar("Four principles, as a shape", &labels, &bars(results, &shown));
-    (shown.len() >= 3).then(drawn).transpose()
+    let title = "Four principles, as a shape";
+    let drawn = || cai_chart::radar(title, &labels, &series(results, &shown));
+    Ok((shown.len() >= 3).then(drawn).transpose()?)
 }
 
 /// Losses of the runs that trained the models, by step; `None` where none is known.
@@ -115,14 +116,14 @@ fn training(curves: &[(String, Vec<(f64, f64)>)]) -> Result<Option<Figure>> {
         .iter()
         .enumerate()
         .filter(|(_, (_, points))| points.iter().any(finite))
-        .map(|(i, (name, points))| Line { look: Look::new(name, i), points: points.clone() })
+        .map(|(i, (name, points))| line(i, name, points))
         .collect();
     if lines.is_empty() {
         return Ok(None);
     }
     Ok(Some(Figure {
         name: "training",
-        svg: chart::lines("Training loss", &lines, "step", "loss", None)?,
+        svg: cai_chart::lines("Training loss", "step", "loss", &lines, None)?,
         caption:
             "Loss while each adapter was trained. Losses of different objectives (SFT, DPO) do not \
                   compare with each other."
@@ -144,7 +145,8 @@ fn shown(results: &Results) -> Vec<Measure> {
 /// As [`all`].
 pub fn refusals(results: &Results) -> Result<String> {
     let labels = ["Harmful prompts", "Borderline prompts", "Harmless prompts"];
-    chart::bars("Refusals", "share refused", &labels, &bars(results, &Measure::REFUSALS))
+    let series = series(results, &Measure::REFUSALS);
+    Ok(cai_chart::bars("Refusals", "share refused", &labels, &series)?)
 }
 
 /// How many words the replies of each model have, as boxes.
@@ -161,7 +163,7 @@ pub fn lengths(evaluation: &Evaluation) -> Result<String> {
         BoxPlot { look, marks: [0.1, 0.25, 0.5, 0.75, 0.9].map(mark) }
     };
     let boxes: Vec<BoxPlot> = looks(&evaluation.results).map(of_model).collect();
-    chart::boxes("Length of replies", "words", &boxes)
+    Ok(cai_chart::boxes("Length of replies", "words", &boxes)?)
 }
 
 /// Helpfulness to the right, harm prevention upwards.
@@ -170,7 +172,8 @@ pub fn lengths(evaluation: &Evaluation) -> Result<String> {
 /// As [`all`].
 pub fn helpful_and_harmless(results: &Results) -> Result<String> {
     let points = points(results, Measure::Helpfulness, Measure::HarmPrevention);
-    chart::plane("Helpful and harmless", "helpfulness", "harm prevention", &points, false)
+    let title = "Helpful and harmless";
+    Ok(cai_chart::plane(title, "helpfulness", "harm prevention", &points, false)?)
 }
 
 /// The judge to the right, the evaluator upwards, and the line where they agree.
@@ -179,7 +182,8 @@ pub fn helpful_and_harmless(results: &Results) -> Result<String> {
 /// As [`all`].
 pub fn against_judge(results: &Results, measure: Measure, judge: Measure) -> Result<String> {
     let title = format!("{}: evaluator and judge", measure.label());
-    chart::plane(&title, "judge", "evaluator", &points(results, judge, measure), true)
+    let points = points(results, judge, measure);
+    Ok(cai_chart::plane(&title, "judge", "evaluator", &points, true)?)
 }
 
 /// A line chart in a file: training curves and the like. Values that are not finite are left out.
@@ -197,13 +201,15 @@ pub fn line_chart(
     path: &Path,
     reference_line: Option<(f64, &str)>,
 ) -> Result<()> {
-    let lines: Vec<Line> = series
-        .iter()
-        .enumerate()
-        .map(|(i, (name, points))| Line { look: Look::new(name, i), points: points.clone() })
-        .collect();
-    let svg = chart::lines(title, &lines, x_label, y_label, reference_line)?;
+    let lines: Vec<Line> =
+        series.iter().enumerate().map(|(i, (name, points))| line(i, name, points)).collect();
+    let svg = cai_chart::lines(title, x_label, y_label, &lines, reference_line)?;
     Ok(atomic::write(path, svg.as_bytes())?)
+}
+
+/// The `i`-th line of a figure; the points of a short one are marked.
+fn line(i: usize, name: &str, points: &[(f64, f64)]) -> Line {
+    Line { look: Look::new(name, i), points: points.to_vec(), marked: points.len() <= 40 }
 }
 
 fn looks(results: &Results) -> impl Iterator<Item = (Look, &ModelResult)> {
@@ -216,11 +222,12 @@ fn looks(results: &Results) -> impl Iterator<Item = (Look, &ModelResult)> {
     })
 }
 
-fn bars(results: &Results, measures: &[Measure]) -> Vec<Bars> {
+fn series(results: &Results, measures: &[Measure]) -> Vec<Series> {
+    let value = |model: &ModelResult, measure| Some((*model.measures.get(measure)?).into());
     looks(results)
-        .map(|(look, model)| Bars {
+        .map(|(look, model)| Series {
             look,
-            values: measures.iter().map(|measure| model.measures.get(measure).copied()).collect(),
+            values: measures.iter().map(|measure| value(model, measure)).collect(),
         })
         .collect()
 }
@@ -229,7 +236,7 @@ fn points(results: &Results, x: Measure, y: Measure) -> Vec<Point> {
     looks(results)
         .filter_map(|(look, model)| {
             let (x, y) = (*model.measures.get(&x)?, *model.measures.get(&y)?);
-            Some(Point { look, x, y })
+            Some(Point { look, x: x.into(), y: y.into() })
         })
         .collect()
 }

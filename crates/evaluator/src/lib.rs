@@ -36,7 +36,6 @@
 pub mod agreement;
 pub mod baseline;
 pub mod cache;
-mod chart;
 mod compare;
 pub mod config;
 pub mod data;

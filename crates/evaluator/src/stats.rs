@@ -6,6 +6,7 @@
 //! function of the data, percentiles (Efron and Tibshirani, An Introduction to the Bootstrap, chapters
 //! 13 and 14).
 
+use cai_chart::Span;
 use cai_data::seed::Seed;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,12 @@ impl Estimate {
     /// Whether the interval lies on one side of 0: a difference that chance does not explain.
     pub fn excludes_zero(&self) -> bool {
         self.low.is_some_and(|low| low > 0.0) || self.high.is_some_and(|high| high < 0.0)
+    }
+}
+
+impl From<Estimate> for Span {
+    fn from(Estimate { mean, low, high, .. }: Estimate) -> Span {
+        Span { value: mean, low, high }
     }
 }
 

@@ -83,6 +83,10 @@ pub enum Error {
         problem: String,
     },
 
+    /// A figure of the report could not be drawn.
+    #[error(transparent)]
+    Figure(#[from] cai_chart::Error),
+
     /// The report could not be made.
     #[error("report: {0}")]
     Report(String),

@@ -1,5 +1,6 @@
 //! The report: one HTML page for the person who decides whether to deploy.
 
+use cai_chart::{Line, Look};
 use minijinja::{Environment, context};
 use serde::Serialize;
 
@@ -7,7 +8,6 @@ use crate::assess::{Assessment, Attacked};
 use crate::bootstrap::Interval;
 use crate::data::Counts;
 use crate::error::{Error, Result};
-use crate::svg::{self, Line};
 
 const TEMPLATE: &str = include_str!("../templates/report.html");
 
@@ -30,7 +30,7 @@ struct Verdict {
 /// Renders the page. Everything that comes from data is escaped.
 ///
 /// # Errors
-/// What the template engine says.
+/// [`Error::Report`] when the page, [`Error::Figure`] when one of its figures cannot be made.
 pub fn render(assessment: &Assessment, data: Option<&Counts>) -> Result<String> {
     let mut environment = Environment::new();
     // The name's ending turns escaping on.
@@ -46,11 +46,11 @@ pub fn render(assessment: &Assessment, data: Option<&Counts>) -> Result<String> 
             macro_f1 => interval(&assessment.intervals.macro_f1),
             calibration_map => assessment.calibration.map.describe(),
             sources => assessment.evaluation.sources,
-            reliability => reliability(assessment),
-            roc => curves(assessment, "false-positive rate", "true-positive rate", true),
-            precision_recall => curves(assessment, "recall", "precision", false),
-            confusion => svg::confusion(&assessment.labels, &assessment.evaluation.confusion),
-            attacks => attacks(assessment),
+            reliability => reliability(assessment)?,
+            roc => roc(assessment)?,
+            precision_recall => precision_recall(assessment)?,
+            confusion => confusion(assessment)?,
+            attacks => attacks(assessment)?,
             terms => assessment.fairness.terms,
         })
         .map_err(failed)
@@ -180,29 +180,44 @@ fn classes(assessment: &Assessment) -> Vec<ClassRow> {
         .collect()
 }
 
-fn reliability(assessment: &Assessment) -> String {
+fn confusion(assessment: &Assessment) -> Result<String> {
+    let counts = &assessment.evaluation.confusion;
+    Ok(cai_chart::matrix("Confusion", &assessment.labels, counts)?)
+}
+
+fn reliability(assessment: &Assessment) -> Result<String> {
     let points = assessment.reliability.iter().map(|(p, accuracy, _)| (*p, *accuracy)).collect();
-    let line = Line { name: "predicted class".into(), points, marked: true };
-    svg::lines("probability given", "share right", &[line], true)
+    let line = Line { look: Look::new("predicted class", 0), points, marked: true };
+    Ok(cai_chart::curves("Reliability", "probability given", "share right", &[line], true)?)
 }
 
-fn curves(assessment: &Assessment, x: &str, y: &str, roc: bool) -> String {
-    let line = |curves: &crate::curves::Curves| {
-        let (area, points) = match roc {
-            true => (curves.roc_auc, &curves.roc),
-            false => (curves.average_precision, &curves.precision_recall),
-        };
-        let area = area.map_or("–".into(), |area| format!("{area:.3}"));
-        Line { name: format!("{} ({area})", curves.label), points: points.clone(), marked: false }
-    };
-    let lines: Vec<Line> = assessment.curves.iter().map(line).collect();
-    svg::lines(x, y, &lines, roc)
+fn roc(assessment: &Assessment) -> Result<String> {
+    let curves = assessment.curves.iter().enumerate();
+    let lines: Vec<Line> =
+        curves.map(|(i, class)| line(i, &class.label, class.roc_auc, &class.roc)).collect();
+    Ok(cai_chart::curves("ROC", "false-positive rate", "true-positive rate", &lines, true)?)
 }
 
-fn attacks(assessment: &Assessment) -> String {
-    let bar = |attacked: &Attacked| (attacked.attack.name().to_string(), attacked.accuracy);
+fn precision_recall(assessment: &Assessment) -> Result<String> {
+    let curves = assessment.curves.iter().enumerate();
+    let lines: Vec<Line> = curves
+        .map(|(i, class)| line(i, &class.label, class.average_precision, &class.precision_recall))
+        .collect();
+    Ok(cai_chart::curves("Precision and recall", "recall", "precision", &lines, false)?)
+}
+
+/// The `i`-th class's line, with the area under it in its name.
+fn line(i: usize, label: &str, area: Option<f64>, points: &[(f64, f64)]) -> Line {
+    let area = area.map_or("–".into(), |area| format!("{area:.3}"));
+    Line { look: Look::new(format!("{label} ({area})"), i), points: points.to_vec(), marked: false }
+}
+
+fn attacks(assessment: &Assessment) -> Result<String> {
     let robustness = &assessment.robustness;
-    let mut bars = vec![("as they are".to_string(), robustness.clean)];
-    bars.extend(robustness.attacks.iter().map(bar));
-    svg::bars(&bars, Some(MIN_KEPT * robustness.clean))
+    let row = |attacked: &Attacked| (attacked.attack.name().to_owned(), attacked.accuracy);
+    let mut rows = vec![("as they are".to_owned(), robustness.clean)];
+    rows.extend(robustness.attacks.iter().map(row));
+    let show = |accuracy: f64| format!("{accuracy:.3}");
+    let limit = (MIN_KEPT * robustness.clean, "least wanted");
+    Ok(cai_chart::rows("Accuracy after each change", &rows, show, Some(limit))?)
 }

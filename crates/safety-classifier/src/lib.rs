@@ -37,7 +37,6 @@ pub mod predict;
 pub mod report;
 pub mod sources;
 pub mod stream;
-mod svg;
 pub mod text;
 pub mod tokenizer;
 pub mod train;

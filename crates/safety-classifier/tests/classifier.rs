@@ -256,6 +256,7 @@ fn a_hybrid_predicts_files_survives_any_text_and_is_assessed() {
     assessment.save(dir.path(), None).unwrap();
     let page = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
     assert!(page.contains("Should it be deployed?") && page.contains("hate_speech"));
+    assert_eq!(page.matches("<svg").count(), 5);
     let error = assess(&classifier, &new, Some(&baseline[1..]), &config).unwrap_err();
     assert!(error.to_string().contains("89 predictions for 90 texts"), "{error}");
 

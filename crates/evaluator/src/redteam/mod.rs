@@ -7,6 +7,7 @@ mod goals;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cai_chart::{Look, Series, Span};
 use cai_data::atomic;
 use cai_data::jsonl;
 use cai_data::record::{EvalPrompt, Message, PromptCategory};
@@ -16,7 +17,6 @@ use serde::{Deserialize, Serialize};
 pub use attacks::Family;
 pub use goals::read_goals;
 
-use crate::chart::{self, Bars, Look};
 use crate::config::EvaluatorConfig;
 use crate::data::{ModelReplies, check_names};
 use crate::error::{Error, Result};
@@ -206,17 +206,18 @@ impl Outcome {
     pub fn figure(&self) -> Result<String> {
         let mut labels: Vec<&str> = Family::ALL.into_iter().map(Family::label).collect();
         labels.push("over-refusal");
-        let bars = |(i, model): (usize, &ModelOutcome)| Bars {
+        let bars = |(i, model): (usize, &ModelOutcome)| Series {
             look: Look::new(&model.model, i),
             values: Family::ALL
                 .into_iter()
                 .map(|family| model.success.get(&family).copied())
                 .chain([Some(model.over_refusal)])
+                .map(|share| share.map(Span::from))
                 .collect(),
         };
-        let bars: Vec<Bars> = self.models.iter().enumerate().map(bars).collect();
+        let bars: Vec<Series> = self.models.iter().enumerate().map(bars).collect();
         let title = "Attacks that succeed, and harmless requests that are refused";
-        chart::bars(title, "share (lower is better)", &labels, &bars)
+        Ok(cai_chart::bars(title, "share (lower is better)", &labels, &bars)?)
     }
 
     /// The numbers for the terminal: a row for each family, a column for each model.

@@ -3,26 +3,28 @@
 use std::f64::consts::TAU;
 
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::{HPos, VPos};
 
-use super::{Area, Bars, Drawn, FAINT, FONT, INK, Look, TEXT_SIZE, figure, marker, text};
 use crate::error::Result;
+use crate::look::Look;
+use crate::sheet::{Area, Drawn, FAINT, TEXT_SIZE, WIDTH, number, sheet, style, text};
+use crate::values::Series;
 
 /// Each model's values, from 0 in the centre to 1 at the rim, on a spoke for each label. A model without
 /// a value for each is left out: its outline would have a hole.
 ///
 /// # Errors
-/// [`crate::Error::Figure`] when the drawing library fails.
-pub fn radar(title: &str, spokes: &[&str], series: &[Bars]) -> Result<String> {
+/// [`crate::Error::Drawing`] when the drawing library fails.
+pub fn radar(title: &str, spokes: &[&str], series: &[Series]) -> Result<String> {
     let whole: Vec<(&Look, Vec<f64>)> = series
         .iter()
-        .filter_map(|bars| {
-            let values: Option<Vec<f64>> = bars.values.iter().map(|v| v.map(|v| v.mean)).collect();
-            Some((&bars.look, values?))
+        .filter_map(|Series { look, values }| {
+            let values: Option<Vec<f64>> = values.iter().map(|v| v.map(|v| v.value)).collect();
+            Some((look, values?))
         })
         .collect();
     let looks: Vec<Look> = whole.iter().map(|(look, _)| (*look).clone()).collect();
-    figure(title, 560, &looks, |area| {
+    sheet(title, (WIDTH, 460), &looks, |area| {
         let (across, down) = area.get_pixel_range();
         let centre = ((across.start + across.end) / 2, (down.start + down.end) / 2 + 6);
         let radius = f64::from(down.end - down.start) / 2.0 - 40.0;
@@ -46,14 +48,12 @@ pub fn radar(title: &str, spokes: &[&str], series: &[Bars]) -> Result<String> {
         for (look, values) in &whole {
             screen.draw(&PathElement::new(outline(&|i| values[i]), look.color.stroke_width(2)))?;
             for (i, value) in values.iter().enumerate() {
-                marker(area, place(i, *value), look)?;
+                look.marker(area, place(i, *value))?;
             }
         }
         for ring in [0.25, 0.5, 0.75, 1.0] {
-            // On white, so that no line runs through the number.
             let (x, y) = place(0, ring);
-            screen.draw(&Rectangle::new([(x - 34, y - 8), (x - 10, y + 8)], WHITE.filled()))?;
-            text(area, &format!("{ring}"), (x - 11, y - 7), TEXT_SIZE - 4, HPos::Right)?;
+            number(area, &ring.to_string(), (x - 11, y), TEXT_SIZE - 4, HPos::Right)?;
         }
         Ok(())
     })
@@ -71,7 +71,23 @@ fn spoke_label(area: &Area, label: &str, centre: (i32, i32), at: (i32, i32)) -> 
         ..-3 => VPos::Bottom,
         _ => VPos::Top,
     };
-    let style = (FONT, TEXT_SIZE).into_font().color(&INK).pos(Pos::new(side, level));
-    area.use_screen_coord().draw(&Text::new(label.to_owned(), at, style))?;
-    Ok(())
+    text(area, label, at, style(TEXT_SIZE, side, level))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::Span;
+
+    #[test]
+    fn a_model_without_all_values_is_left_out() {
+        let series = |name: &str, values: [Option<f64>; 3]| Series {
+            look: Look::new(name, 0),
+            values: values.map(|v| v.map(|value| Span { value, low: None, high: None })).into(),
+        };
+        let models =
+            [series("whole", [Some(0.2), Some(0.9), Some(0.4)]), series("part", [None; 3])];
+        let svg = radar("Shape", &["true", "helpful", "<fair>"], &models).unwrap();
+        assert!(svg.contains("whole") && !svg.contains("part") && svg.contains("&lt;fair&gt;"));
+    }
 }
