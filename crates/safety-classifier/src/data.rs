@@ -28,7 +28,7 @@ pub struct Sample {
     pub group: Option<String>,
     /// Where it comes from (the record's field `source`).
     pub source: Option<String>,
-    /// How much it counts in training beside others of its class: less than 1 if it has copies.
+    /// How much it counts in losses and in its class's share of the texts: 1, or less if it has copies.
     pub weight: f64,
 }
 
@@ -423,14 +423,8 @@ mod tests {
         let mut records = records(8);
         records.extend((0..8).map(|i| LabelledText::new(format!("rude gay {i}"), "toxic_content")));
         // Held out as it is: no copy may say the same.
-        let valid: Vec<LabelledText> = ["rude blind 3", "kind words 40"]
-            .map(|text| {
-                LabelledText::new(
-                    text,
-                    if text.starts_with('r') { "toxic_content" } else { "safe" },
-                )
-            })
-            .into();
+        let valid = [("rude blind 3", "toxic_content"), ("kind words 40", "safe")]
+            .map(|(text, label)| LabelledText::new(text, label));
         let mut config = config();
         config.written.identity_swaps = 60;
         let data = Dataset::with_valid(&records, &valid, &config).unwrap();

@@ -181,10 +181,12 @@ pub(crate) fn text_weights(samples: &[Sample], config: &ClassifierConfig) -> Vec
         ClassWeights::Balanced => 1.0,
         ClassWeights::Sqrt => 0.5,
     };
-    let mut texts = vec![0usize; n_labels];
-    samples.iter().flat_map(|sample| &sample.classes).for_each(|&class| texts[class] += 1);
-    let of_class =
-        |&class: &usize| (samples.len() as f64 / (n_labels * texts[class]) as f64).powf(power);
+    let mut of_labels = vec![0.0; n_labels];
+    for sample in samples {
+        sample.classes.iter().for_each(|&class| of_labels[class] += sample.weight);
+    }
+    let all: f64 = samples.iter().map(|sample| sample.weight).sum();
+    let of_class = |&class: &usize| (all / (n_labels as f64 * of_labels[class])).powf(power);
     samples
         .iter()
         .map(|sample| sample.weight * sample.classes.iter().map(of_class).fold(0.0, f64::max))
@@ -225,8 +227,11 @@ mod tests {
         let weights = text_weights(&samples, &config);
         assert!((weights[..3].iter().sum::<f64>() - weights[3]).abs() < 1e-12);
         assert!((weights.iter().sum::<f64>() - 4.0).abs() < 1e-12);
+        // Also where a text counts less than others of its class.
         samples[0].weight = 0.5;
-        assert_eq!(text_weights(&samples, &config)[0], weights[0] / 2.0);
+        let weights = text_weights(&samples, &config);
+        assert!((weights[..3].iter().sum::<f64>() - weights[3]).abs() < 1e-12);
+        assert_eq!(weights[0], weights[1] / 2.0);
     }
 
     #[test]

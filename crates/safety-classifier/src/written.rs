@@ -26,8 +26,8 @@ pub struct WrittenConfig {
     pub safe: usize,
     /// Terms of identity that each counterfactual sentence is written with.
     pub identity_terms: usize,
-    /// Copies of each training text that names a term of identity, each with other terms. Text and
-    /// copies together count as one text.
+    /// Copies of each training text that names a term of identity, each with other terms. In losses
+    /// and in the classes' shares, text and copies together count as one text.
     pub identity_swaps: usize,
 }
 
