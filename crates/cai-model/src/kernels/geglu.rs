@@ -26,14 +26,17 @@ use burn::{
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::cpu::{self, TASK, numbers, vectorized};
+use super::{
+    cpu::{self, TASK, numbers, vectorized},
+    fused,
+};
 
-const A: f64 = 2.0 * 0.797_884_560_802_865_4;
-const B: f64 = 0.044715 * A;
+pub(super) const A: f64 = 2.0 * 0.797_884_560_802_865_4;
+pub(super) const B: f64 = 0.044715 * A;
 
 /// `gelu(gate) · up`. Any shape, both the same.
 pub fn geglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    if cpu::takes(&gate) && cpu::takes(&up) {
+    if fused([&gate, &up]) {
         let out = <Dispatch as GegluOps>::geglu(gate.into_dispatch(), up.into_dispatch());
         return Tensor::from_dispatch(out);
     }
@@ -47,42 +50,68 @@ fn reference<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     gate * open * up
 }
 
-#[backend_extension(Flex, Autodiff)]
-trait GegluOps: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"), Autodiff)]
+pub(super) trait GegluOps: Backend {
+    #[fusion(dtype = gate, shape = gate)]
     fn geglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Gradients of gate and up.
+    #[fusion(meta = |gate, up, _| (gate.clone(), up.clone()))]
+    fn geglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
 impl GegluOps for Flex {
     fn geglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
         forward(gate, up)
     }
+
+    fn geglu_backward(
+        gate: FlexTensor,
+        up: FlexTensor,
+        grad: FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
+        backward(gate, up, grad)
+    }
 }
 
-impl<C: CheckpointStrategy> GegluOps for Autodiff<Flex, C> {
+impl<B: GegluOps, C: CheckpointStrategy> GegluOps for Autodiff<B, C> {
     fn geglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         let ((gate, gate_node), (up, up_node)) = (gate.into_parts(), up.into_parts());
         match Geglu.prepare::<C>([gate_node, up_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let out = forward(gate.clone(), up.clone());
+                let out = B::geglu(gate.clone(), up.clone());
                 prep.finish([gate, up], out)
             }
-            OpsKind::UnTracked(prep) => prep.finish(forward(gate, up)),
+            OpsKind::UnTracked(prep) => prep.finish(B::geglu(gate, up)),
         }
+    }
+
+    fn geglu_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        unreachable!("a backward pass is not differentiated")
     }
 }
 
 #[derive(Debug)]
 struct Geglu;
 
-impl Backward<Flex, 2> for Geglu {
-    type State = [FlexTensor; 2];
+impl<B: GegluOps> Backward<B, 2> for Geglu {
+    type State = [FloatTensor<B>; 2];
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<Flex>(&ops.node);
+        let grad = grads.consume::<B>(&ops.node);
         let [gate, up] = ops.state;
-        for (node, grad) in ops.parents.iter().zip(backward(gate, up, grad)) {
+        let (gate, up) = B::geglu_backward(gate, up, grad);
+        for (node, grad) in ops.parents.iter().zip([gate, up]) {
             if let Some(node) = node {
-                grads.register::<Flex>(node.id, grad);
+                grads.register::<B>(node.id, grad);
             }
         }
     }
@@ -108,14 +137,14 @@ fn forward(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
 }
 
 /// Gradients of gate and up, which take the place of gate and up.
-fn backward(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 2] {
+fn backward(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> (FlexTensor, FlexTensor) {
     let [mut gate, mut up] = [gate, up].map(cpu::contiguous);
     let grad = cpu::contiguous(grad);
     let gates = cpu::numbers_mut(&mut gate).par_chunks_mut(TASK);
     let ups = cpu::numbers_mut(&mut up).par_chunks_mut(TASK);
     let tasks = gates.zip(ups).zip(numbers(&grad).par_chunks(TASK));
     tasks.for_each(|((gate, up), grad)| backward_task(gate, up, grad));
-    [gate, up]
+    (gate, up)
 }
 
 vectorized! {

@@ -1,11 +1,13 @@
 //! The operations between matrix products, each behind one function.
 //!
-//! Each has a reference in Burn's operations, which runs on every device, and a fused version for
-//! f32 on CPU: one pass over memory, all cores, backward written by hand. Files: one per operation,
-//! its maths at the top.
+//! Each has a reference in Burn's operations, which runs on every device, and two fused versions with
+//! the backward pass written by hand: one pass over memory on all cores for f32 on CPU, and kernels in
+//! CubeCL (`cube/`) for CUDA, Vulkan and WGPU. Files: one per operation, its maths at the top.
 
 mod attention;
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod few;
 mod geglu;
 mod linear;
@@ -24,3 +26,27 @@ pub use norm::rms_norm;
 pub use rope::rotate;
 pub use score::{RowScore, score_rows};
 pub use visibility::{Seen, Visibility};
+
+use burn::tensor::Tensor;
+
+/// Whether there is a fused version for these tensors: for f32 on CPU, and for one float type on a GPU.
+fn fused<const N: usize, const D: usize>(tensors: [&Tensor<D>; N]) -> bool {
+    let one_type = tensors.windows(2).all(|pair| pair[0].dtype() == pair[1].dtype());
+    tensors.into_iter().all(cpu::takes) || (one_type && tensors.into_iter().all(on_cube))
+}
+
+/// Whether the tensor is on a device of CubeCL.
+#[cfg(feature = "cube")]
+fn on_cube<const D: usize>(x: &Tensor<D>) -> bool {
+    use burn::backend::DispatchDevice;
+    let device = x.device();
+    match device.as_dispatch() {
+        DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Cube(_)),
+        device => matches!(device, DispatchDevice::Cube(_)),
+    }
+}
+
+#[cfg(not(feature = "cube"))]
+fn on_cube<const D: usize>(_: &Tensor<D>) -> bool {
+    false
+}

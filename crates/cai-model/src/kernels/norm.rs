@@ -7,6 +7,8 @@
 
 use std::mem::MaybeUninit;
 
+#[cfg(feature = "cube")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::{
     backend::{
         Autodiff, Backend, Dispatch, Flex,
@@ -23,15 +25,18 @@ use burn::{
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::cpu::{self, numbers, vectorized};
+use super::{
+    cpu::{self, numbers, vectorized},
+    fused,
+};
 
 /// `x / √(mean(x²) + ε) · (1 + w)` over the last dimension, in f32, cast back.
 ///
 /// `x`: `[.., width]`, `weight`: `[width]`.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f64) -> Tensor<D> {
-    if cpu::takes(&x) && cpu::takes(&weight) {
+    if fused([&x]) && fused([&weight]) {
         let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-        return Tensor::from_dispatch(<Dispatch as NormOps>::rms_norm(x, weight, eps as f32));
+        return Tensor::from_dispatch(<Dispatch as NormOps>::rms_norm(x, weight, eps as f32).0);
     }
     reference(x, weight, eps)
 }
@@ -45,58 +50,125 @@ fn reference<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f64) -> Tenso
     (x / mean_square.add_scalar(eps).sqrt() * scale).cast(dtype)
 }
 
-#[backend_extension(Flex, Autodiff)]
-trait NormOps: Backend {
-    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"), Autodiff)]
+pub(super) trait NormOps: Backend {
+    /// The output, and r of each row.
+    #[fusion(meta = |x, _, _| (x.clone(), rows_of(x)))]
+    fn rms_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The gradient of x.
+    #[fusion(dtype = grad, shape = grad)]
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        inverse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of w.
+    #[fusion(dtype = weight, shape = weight)]
+    fn rms_norm_weight_gradient(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        inverse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+/// Of one f32 for each row of `x`.
+#[cfg(feature = "cube")]
+fn rows_of(x: &TensorSpec) -> TensorSpec {
+    let width = x.shape[x.shape.num_dims() - 1];
+    TensorSpec::new([x.shape.num_elements() / width].into(), DType::F32)
 }
 
 impl NormOps for Flex {
-    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f32) -> FlexTensor {
-        forward(&cpu::contiguous(x), &cpu::contiguous(weight), eps).0
+    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f32) -> (FlexTensor, FlexTensor) {
+        forward(&cpu::contiguous(x), &cpu::contiguous(weight), eps)
+    }
+
+    fn rms_norm_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        inverse: FlexTensor,
+        grad: FlexTensor,
+    ) -> FlexTensor {
+        let [x, weight, grad] = [x, weight, grad].map(cpu::contiguous);
+        backward(&x, &weight, numbers(&inverse), grad)
+    }
+
+    fn rms_norm_weight_gradient(
+        x: FlexTensor,
+        _: FlexTensor,
+        inverse: FlexTensor,
+        grad: FlexTensor,
+    ) -> FlexTensor {
+        weight_gradient(&cpu::contiguous(x), numbers(&inverse), &cpu::contiguous(grad))
     }
 }
 
-impl<C: CheckpointStrategy> NormOps for Autodiff<Flex, C> {
-    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+impl<B: NormOps, C: CheckpointStrategy> NormOps for Autodiff<B, C> {
+    fn rms_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
-        let (x, weight) = (cpu::contiguous(x), cpu::contiguous(weight));
-        let (out, inverse) = forward(&x, &weight, eps);
-        match RmsNorm.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(State { x, weight, inverse }, out),
+        let (out, inverse) = B::rms_norm(x.clone(), weight.clone(), eps);
+        let out = match RmsNorm.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish([x, weight, inverse.clone()], out),
             OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        };
+        (out, FloatTensor::<Self>::new(inverse))
+    }
+
+    fn rms_norm_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        unreachable!("a backward pass is not differentiated")
+    }
+
+    fn rms_norm_weight_gradient(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        unreachable!("a backward pass is not differentiated")
     }
 }
 
 #[derive(Debug)]
 struct RmsNorm;
 
-#[derive(Clone, Debug)]
-struct State {
-    x: FlexTensor,
-    weight: FlexTensor,
-    /// r of each row.
-    inverse: Vec<f32>,
-}
+impl<B: NormOps> Backward<B, 2> for RmsNorm {
+    /// x, w, and r of each row.
+    type State = [FloatTensor<B>; 3];
 
-impl Backward<Flex, 2> for RmsNorm {
-    type State = State;
-
-    fn backward(self, ops: Ops<State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = cpu::contiguous(grads.consume::<Flex>(&ops.node));
-        let State { x, weight, inverse } = ops.state;
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [x, weight, inverse] = ops.state;
         let [x_node, weight_node] = ops.parents;
         if let Some(node) = weight_node {
-            grads.register::<Flex>(node.id, weight_gradient(&x, &inverse, &grad));
+            let [x, weight, inverse, grad] = [&x, &weight, &inverse, &grad].map(Clone::clone);
+            let gradient = B::rms_norm_weight_gradient(x, weight, inverse, grad);
+            grads.register::<B>(node.id, gradient);
         }
         if let Some(node) = x_node {
-            grads.register::<Flex>(node.id, backward(&x, &weight, &inverse, grad));
+            grads.register::<B>(node.id, B::rms_norm_backward(x, weight, inverse, grad));
         }
     }
 }
 
 /// The output, and r of each row.
-fn forward(x: &FlexTensor, weight: &FlexTensor, eps: f32) -> (FlexTensor, Vec<f32>) {
+fn forward(x: &FlexTensor, weight: &FlexTensor, eps: f32) -> (FlexTensor, FlexTensor) {
     let (values, weight) = (numbers(x), numbers(weight));
     let width = weight.len();
     let task = cpu::task_rows(width);
@@ -108,7 +180,8 @@ fn forward(x: &FlexTensor, weight: &FlexTensor, eps: f32) -> (FlexTensor, Vec<f3
     };
     // SAFETY: x and the output have one shape, of whole rows: every element is written.
     let out = unsafe { cpu::filled(x.layout().shape().clone(), work) };
-    (out, inverse)
+    let rows = inverse.len();
+    (out, FlexTensor::from_data(TensorData::new(inverse, [rows])))
 }
 
 /// The gradient of x, which takes the place of the output's.

@@ -22,14 +22,17 @@ use burn::{
 use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
-use super::cpu::{self, numbers, vectorized};
+use super::{
+    cpu::{self, numbers, vectorized},
+    fused,
+};
 
 /// Turns the pairs of `x` `[batch, heads, tokens, dim]` by angles whose cosines and sines are given,
 /// `[batch or 1, 1, tokens, dim / 2]` in f32.
 pub fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
-    if cpu::takes(&x) && cpu::takes(&cos) && cpu::takes(&sin) {
+    if fused([&x]) && fused([&cos, &sin]) {
         let [x, cos, sin] = [x, cos, sin].map(Tensor::into_dispatch);
-        return Tensor::from_dispatch(<Dispatch as RopeOps>::rotate(x, cos, sin));
+        return Tensor::from_dispatch(<Dispatch as RopeOps>::rotate(x, cos, sin, 1.0));
     }
     reference(x, cos, sin)
 }
@@ -45,32 +48,36 @@ fn reference(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
     Tensor::cat(turned.to_vec(), 3).cast(dtype)
 }
 
-#[backend_extension(Flex, Autodiff)]
-trait RopeOps: Backend {
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"), Autodiff)]
+pub(super) trait RopeOps: Backend {
+    /// Turns by the angles times `sign`.
+    #[fusion(dtype = x, shape = x)]
     fn rotate(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
+        sign: f32,
     ) -> FloatTensor<Self>;
 }
 
 impl RopeOps for Flex {
-    fn rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
-        turn(x, &cpu::contiguous(cos), &cpu::contiguous(sin), 1.0)
+    fn rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, sign: f32) -> FlexTensor {
+        turn(x, &cpu::contiguous(cos), &cpu::contiguous(sin), sign)
     }
 }
 
-impl<C: CheckpointStrategy> RopeOps for Autodiff<Flex, C> {
+impl<B: RopeOps, C: CheckpointStrategy> RopeOps for Autodiff<B, C> {
     fn rotate(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
+        sign: f32,
     ) -> FloatTensor<Self> {
         let (x, node) = x.into_parts();
-        let [cos, sin] = [cos, sin].map(|table| cpu::contiguous(table.into_primitive()));
-        let out = turn(x, &cos, &sin, 1.0);
+        let [cos, sin] = [cos, sin].map(FloatTensor::<Self>::into_primitive);
+        let out = B::rotate(x, cos.clone(), sin.clone(), sign);
         match Rotate.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish([cos, sin], out),
+            OpsKind::Tracked(prep) => prep.finish((cos, sin, sign), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -79,14 +86,14 @@ impl<C: CheckpointStrategy> RopeOps for Autodiff<Flex, C> {
 #[derive(Debug)]
 struct Rotate;
 
-impl Backward<Flex, 1> for Rotate {
-    type State = [FlexTensor; 2];
+impl<B: RopeOps> Backward<B, 1> for Rotate {
+    type State = (FloatTensor<B>, FloatTensor<B>, f32);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<Flex>(&ops.node);
-        let [cos, sin] = &ops.state;
+        let grad = grads.consume::<B>(&ops.node);
+        let (cos, sin, sign) = ops.state;
         if let [Some(node)] = &ops.parents {
-            grads.register::<Flex>(node.id, turn(grad, cos, sin, -1.0));
+            grads.register::<B>(node.id, B::rotate(grad, cos, sin, -sign));
         }
     }
 }
@@ -138,7 +145,7 @@ fn swap(x: FlexTensor) -> FlexTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check, device, random};
+    use crate::kernels::testing::{check, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {
@@ -146,9 +153,17 @@ mod tests {
         for rows in [1, batch] {
             let angles = random("angles", [rows, 1, tokens, dim / 2]);
             let (cos, sin) = (angles.clone().cos(), angles.sin());
-            let turned = |x: Tensor<4>| rotate(x, cos.clone(), sin.clone());
-            let [cos_there, sin_there] = [&cos, &sin].map(|x| x.clone().to_device(&device()));
-            let expected = |x: Tensor<4>| reference(x, cos_there.clone(), sin_there.clone());
+            let beside = |table: &Tensor<4>, x: &Tensor<4>| {
+                table.clone().to_device(&x.device().without_autodiff())
+            };
+            let turned = |x: Tensor<4>| {
+                let (cos, sin) = (beside(&cos, &x), beside(&sin, &x));
+                rotate(x, cos, sin)
+            };
+            let expected = |x: Tensor<4>| {
+                let (cos, sin) = (beside(&cos, &x), beside(&sin, &x));
+                reference(x, cos, sin)
+            };
             check([random("x", [batch, heads, tokens, dim])], |[x]| turned(x), |[x]| expected(x));
             // As attention calls it: a view of what the projection wrote.
             let view = random("x", [batch, tokens, heads, dim]).swap_dims(1, 2);

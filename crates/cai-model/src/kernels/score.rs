@@ -5,6 +5,12 @@
 //! entropy = l − Σ p·z                ∂ log p / ∂raw = (onehot − p)·(1 − tanh²(raw/cap))
 //! ```
 
+#[cfg(feature = "cube")]
+use burn::backend::{
+    Backend, Dispatch, backend_extension,
+    fusion::custom::TensorSpec,
+    tensor::{FloatTensor, IntTensor},
+};
 use burn::{
     backend::{BackendTensor, DispatchTensor, DispatchTensorKind, Flex},
     tensor::{DType, Int, Tensor, activation::log_softmax},
@@ -46,6 +52,10 @@ pub fn score_rows(
         }
         kind => {
             let raw = Tensor::from_dispatch(DispatchTensor { kind, autodiff });
+            #[cfg(feature = "cube")]
+            if super::on_cube(&raw) {
+                return on_gpu(raw, targets, softcap, gradient);
+            }
             reference(raw, targets, softcap, gradient)
         }
     }
@@ -96,6 +106,59 @@ fn reference(
     };
     let scores = scores.collect();
     (scores, gradient.then(gradients))
+}
+
+/// Numbers of a row that the kernel hands back: those of [`RowScore`] and `l`.
+#[cfg(feature = "cube")]
+pub(super) const COLUMNS: usize = 6;
+
+/// [`score_rows`] on a GPU.
+#[cfg(feature = "cube")]
+fn on_gpu(
+    raw: Tensor<2>,
+    targets: &[u32],
+    softcap: Option<f64>,
+    gradient: bool,
+) -> (Vec<RowScore>, Option<Tensor<2>>) {
+    let ids: Vec<i32> = targets.iter().map(|&id| id as i32).collect();
+    let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &raw.device()).into_dispatch();
+    let softcap = softcap.map(|cap| cap as f32);
+    let raw = raw.into_dispatch();
+    let scores = <Dispatch as ScoreOps>::score(raw.clone(), ids.clone(), softcap);
+    let gradients = gradient.then(|| {
+        let out = <Dispatch as ScoreOps>::score_gradient(raw, ids, scores.clone(), softcap);
+        Tensor::from_dispatch(out)
+    });
+    let numbers: Vec<f32> = Tensor::<2>::from_dispatch(scores).into_data().iter().collect();
+    let scores = numbers.chunks_exact(COLUMNS).map(|row| RowScore {
+        logp: row[0],
+        entropy: row[1],
+        correct: row[2] > 0.0,
+        mean_logit: row[3],
+        log_sum_squares: row[4],
+    });
+    (scores.collect(), gradients)
+}
+
+#[cfg(feature = "cube")]
+#[backend_extension(Cube, Fusion)]
+pub(super) trait ScoreOps: Backend {
+    /// `[rows, COLUMNS]`.
+    #[fusion(meta = |raw, _, _| TensorSpec::new([raw.shape[0], COLUMNS].into(), DType::F32))]
+    fn score(
+        raw: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        softcap: Option<f32>,
+    ) -> FloatTensor<Self>;
+
+    /// `∂ log p / ∂raw`, from what `score` gave.
+    #[fusion(dtype = raw, shape = raw)]
+    fn score_gradient(
+        raw: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        scores: FloatTensor<Self>,
+        softcap: Option<f32>,
+    ) -> FloatTensor<Self>;
 }
 
 fn fused(
@@ -176,31 +239,37 @@ mod tests {
                 let logits = random("logits", [rows, vocabulary]) * 3.0;
                 let targets: Vec<u32> =
                     (0..rows as u32).map(|r| r * 37 % vocabulary as u32).collect();
-                let (ours, grads) = score_rows(logits.clone(), &targets, softcap, true);
                 let there = logits.clone().to_device(&device());
-                let (theirs, expected) = reference(there, &targets, softcap, true);
-                close(&grads.unwrap(), &expected.unwrap(), "gradient");
-                for (a, b) in ours.iter().zip(&theirs) {
-                    assert_eq!(a.correct, b.correct);
-                    let pairs = [
-                        (a.logp, b.logp),
-                        (a.entropy, b.entropy),
-                        (a.mean_logit, b.mean_logit),
-                        (a.log_sum_squares, b.log_sum_squares),
-                    ];
-                    assert!(pairs.iter().all(|(a, b)| (a - b).abs() < 1e-5), "{a:?}, not {b:?}");
+                let (theirs, expected) = reference(there.clone(), &targets, softcap, true);
+                let expected = expected.unwrap();
+                for logits in [logits, there] {
+                    let (ours, grads) = score_rows(logits.clone(), &targets, softcap, true);
+                    close(&grads.unwrap(), &expected, "gradient");
+                    for (a, b) in ours.iter().zip(&theirs) {
+                        assert_eq!(a.correct, b.correct);
+                        let pairs = [
+                            (a.logp, b.logp),
+                            (a.entropy, b.entropy),
+                            (a.mean_logit, b.mean_logit),
+                            (a.log_sum_squares, b.log_sum_squares),
+                        ];
+                        let same = pairs.iter().all(|(a, b)| (a - b).abs() < 1e-5);
+                        assert!(same, "{a:?}, not {b:?}");
+                    }
+                    let (again, none) = score_rows(logits, &targets, softcap, false);
+                    let same = again.iter().zip(&ours).all(|(a, b)| a.logp == b.logp);
+                    assert!(none.is_none() && same);
                 }
-                let (again, none) = score_rows(logits, &targets, softcap, false);
-                assert!(none.is_none() && again.iter().zip(&ours).all(|(a, b)| a.logp == b.logp));
             }
         }
     }
 
     #[test]
     fn of_equal_logits_the_first_is_the_most_likely() {
-        let (scores, _) =
-            score_rows(Tensor::zeros([2, 40], &burn::tensor::Device::flex()), &[0, 3], None, false);
-        assert!(scores[0].correct && !scores[1].correct);
-        assert!((scores[0].entropy - 40f32.ln()).abs() < 1e-5);
+        for device in [burn::tensor::Device::flex(), device()] {
+            let (scores, _) = score_rows(Tensor::zeros([2, 40], &device), &[0, 3], None, false);
+            assert!(scores[0].correct && !scores[1].correct);
+            assert!((scores[0].entropy - 40f32.ln()).abs() < 1e-5);
+        }
     }
 }

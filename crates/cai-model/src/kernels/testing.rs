@@ -12,23 +12,26 @@ pub fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
     flat.reshape(shape)
 }
 
-/// Where references compute: on the device that `CAI_TEST_DEVICE` names, as models there do; on CPU if
-/// it names none.
+/// Where references compute, and fused versions beside those on CPU: on the device that
+/// `CAI_TEST_DEVICE` names; on CPU if it names none.
 pub fn device() -> Device {
     let setting = std::env::var("CAI_TEST_DEVICE").unwrap_or("cpu".into());
     crate::device::parse(&setting).unwrap()
 }
 
-/// Whether `fused`, on CPU, and `reference`, on [`device`], have the same output and the same gradients
-/// of all inputs, and whether the gradients are the slope that differences of the output show.
+/// Whether `fused`, on CPU and on [`device`], and `reference`, on [`device`], have the same output and
+/// the same gradients of all inputs, and whether the gradients are the slope that differences of the
+/// output show.
 pub fn check<const N: usize, const D: usize>(
     inputs: [Tensor<D>; N],
     fused: impl Fn([Tensor<D>; N]) -> Tensor<D>,
     reference: impl Fn([Tensor<D>; N]) -> Tensor<D>,
 ) {
     let there = inputs.clone().map(|x| x.to_device(&device()));
+    let expected = reference(there.clone());
     let out = fused(inputs.clone());
-    close(&out, &reference(there.clone()), "output");
+    close(&out, &expected, "output");
+    close(&fused(there.clone()), &expected, "output there");
     // The scalar that is differentiated: a weighted sum of the output.
     let weights = random("weights", out.dims());
     let gradients = |kernel: &dyn Fn([Tensor<D>; N]) -> Tensor<D>, inputs: [Tensor<D>; N]| {
@@ -39,8 +42,10 @@ pub fn check<const N: usize, const D: usize>(
         tracked.map(|x| x.grad(&grads).expect("a gradient"))
     };
     let ours = gradients(&fused, inputs.clone());
-    for (i, (ours, theirs)) in ours.iter().zip(gradients(&reference, there)).enumerate() {
-        close(ours, &theirs, &format!("gradient of input {i}"));
+    let ours_there = gradients(&fused, there.clone());
+    for (i, expected) in gradients(&reference, there).iter().enumerate() {
+        close(&ours[i], expected, &format!("gradient of input {i}"));
+        close(&ours_there[i], expected, &format!("gradient of input {i} there"));
     }
 
     const STEP: f64 = 1e-2;

@@ -12,9 +12,9 @@ use crate::kernels::{
     matrix::{Matrix, MatrixMut},
 };
 
-/// The output, and `log Σ exp x` of each `[batch, queries, heads]`. A task is a block of queries of
+/// The output, and l of each `[batch, queries, heads]`. A task is a block of queries of
 /// one row, all heads; a block reads only the keys that it sees.
-pub(super) fn attention([q, k, v]: [FlexTensor; 3], rule: &Rule) -> (FlexTensor, Vec<f32>) {
+pub(super) fn attention([q, k, v]: [FlexTensor; 3], rule: &Rule) -> (FlexTensor, FlexTensor) {
     let [batch, heads, queries, dim] = q.layout().shape().dims();
     let [_, kv_heads, keys, _] = k.layout().shape().dims();
     let group = heads / kv_heads;
@@ -71,7 +71,8 @@ pub(super) fn attention([q, k, v]: [FlexTensor; 3], rule: &Rule) -> (FlexTensor,
         }
     });
     let out = FlexTensor::from_data(TensorData::new(out, [batch * queries * heads * dim]));
-    (out.with_layout(layout([batch, heads, queries, dim])), log_sums)
+    let log_sums = TensorData::new(log_sums, [batch, queries, heads]);
+    (out.with_layout(layout([batch, heads, queries, dim])), FlexTensor::from_data(log_sums))
 }
 
 /// Where the outputs of a block go.

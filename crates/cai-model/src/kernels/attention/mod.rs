@@ -18,6 +18,8 @@ mod backward;
 mod block;
 mod forward;
 
+#[cfg(feature = "cube")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::{
     backend::{
         Autodiff, Backend, Dispatch, Flex,
@@ -33,7 +35,7 @@ use burn::{
 };
 use burn_flex::FlexTensor;
 
-use super::{Visibility, cpu};
+use super::{Visibility, cpu, fused};
 
 /// Attention of `q` `[batch, heads, queries, dim]` over `k` and `v` `[batch, kv_heads, keys, dim]`,
 /// where `visibility` names the keys that each query sees. Returns `[batch, heads, queries, dim]`.
@@ -46,11 +48,11 @@ pub fn attention(
     scale: f64,
     softcap: Option<f64>,
 ) -> Tensor<4> {
-    if [&q, &k, &v].into_iter().all(cpu::takes) {
+    if fused([&q, &k, &v]) {
         let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
         let softcap = softcap.map(|cap| cap as f32);
         let rule = Rule { visibility: visibility.clone(), scale: scale as f32, softcap };
-        return Tensor::from_dispatch(<Dispatch as AttentionOps>::attention(q, k, v, rule));
+        return Tensor::from_dispatch(<Dispatch as AttentionOps>::attend(q, k, v, rule).0);
     }
     reference(q, k, v, visibility, scale, softcap)
 }
@@ -84,71 +86,109 @@ fn reference(
 
 /// What scores become before the softmax.
 #[derive(Clone, Debug)]
-struct Rule {
-    visibility: Visibility,
-    scale: f32,
-    softcap: Option<f32>,
+pub(super) struct Rule {
+    pub(super) visibility: Visibility,
+    pub(super) scale: f32,
+    pub(super) softcap: Option<f32>,
 }
 
-#[backend_extension(Flex, Autodiff)]
-trait AttentionOps: Backend {
-    fn attention(
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"), Autodiff)]
+pub(super) trait AttentionOps: Backend {
+    /// The output, and l of each `[batch, queries, heads]`.
+    #[fusion(meta = |q, _, _, _| (q.clone(), log_sums_of(q)))]
+    fn attend(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         rule: Rule,
-    ) -> FloatTensor<Self>;
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Gradients of q, k and v.
+    #[fusion(meta = |q, k, v, _, _, _, _| (q.clone(), k.clone(), v.clone()))]
+    fn attend_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rule: Rule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+#[cfg(feature = "cube")]
+fn log_sums_of(q: &TensorSpec) -> TensorSpec {
+    let [batch, heads, queries, _] = q.shape.dims();
+    TensorSpec::new([batch, queries, heads].into(), DType::F32)
 }
 
 impl AttentionOps for Flex {
-    fn attention(q: FlexTensor, k: FlexTensor, v: FlexTensor, rule: Rule) -> FlexTensor {
-        forward::attention([&q, &k, &v].map(block::rows), &rule).0
+    fn attend(q: FlexTensor, k: FlexTensor, v: FlexTensor, rule: Rule) -> (FlexTensor, FlexTensor) {
+        forward::attention([&q, &k, &v].map(block::rows), &rule)
+    }
+
+    fn attend_backward(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        out: FlexTensor,
+        log_sums: FlexTensor,
+        grad: FlexTensor,
+        rule: Rule,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let [q, k, v, grad] = [&q, &k, &v, &grad].map(block::rows);
+        let [q, k, v] = backward::attention([q, k, v], &out, &grad, cpu::numbers(&log_sums), &rule);
+        (q, k, v)
     }
 }
 
-impl<C: CheckpointStrategy> AttentionOps for Autodiff<Flex, C> {
-    fn attention(
+impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
+    fn attend(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         rule: Rule,
-    ) -> FloatTensor<Self> {
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [(q, q_node), (k, k_node), (v, v_node)] =
             [q, k, v].map(FloatTensor::<Self>::into_parts);
-        let qkv = [&q, &k, &v].map(block::rows);
-        let (out, log_sums) = forward::attention(qkv.clone(), &rule);
-        match Attention.prepare::<C>([q_node, k_node, v_node]).compute_bound().stateful() {
+        let (out, log_sums) = B::attend(q.clone(), k.clone(), v.clone(), rule.clone());
+        let nodes = [q_node, k_node, v_node];
+        let tracked = match Attention.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                prep.finish(State { qkv, out: out.clone(), log_sums, rule }, out)
+                prep.finish(([q, k, v, out.clone(), log_sums.clone()], rule), out)
             }
             OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        };
+        (tracked, FloatTensor::<Self>::new(log_sums))
+    }
+
+    fn attend_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Rule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        unreachable!("a backward pass is not differentiated")
     }
 }
 
 #[derive(Debug)]
 struct Attention;
 
-/// What backward needs.
-#[derive(Clone, Debug)]
-struct State {
-    qkv: [FlexTensor; 3],
-    out: FlexTensor,
-    /// `log Σ exp x` of each `[batch, queries, heads]`.
-    log_sums: Vec<f32>,
-    rule: Rule,
-}
+impl<B: AttentionOps> Backward<B, 3> for Attention {
+    /// q, k, v, the output, and l.
+    type State = ([FloatTensor<B>; 5], Rule);
 
-impl Backward<Flex, 3> for Attention {
-    type State = State;
-
-    fn backward(self, ops: Ops<State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = block::rows(&grads.consume::<Flex>(&ops.node));
-        let State { qkv, out, log_sums, rule } = ops.state;
-        let gradients = backward::attention(qkv, &out, &grad, &log_sums, &rule);
-        for (node, gradient) in ops.parents.iter().zip(gradients) {
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([q, k, v, out, log_sums], rule) = ops.state;
+        let (q, k, v) = B::attend_backward(q, k, v, out, log_sums, grad, rule);
+        for (node, gradient) in ops.parents.iter().zip([q, k, v]) {
             if let Some(node) = node {
-                grads.register::<Flex>(node.id, gradient);
+                grads.register::<B>(node.id, gradient);
             }
         }
     }
