@@ -2,7 +2,8 @@
 
 Each line on standard input is one step, answered by a line of JSON: its seconds, and its loss (before
 the update), mean log-probability or number of new tokens. At the end of the input, the peak of resident
-memory. `cargo xtask bench pytorch` starts it; pip install torch transformers peft.
+memory, and of what the allocator took of a GPU's. `cargo xtask bench pytorch` starts it; pip install torch
+transformers peft. On a GPU: a base in bf16, adapters in f32 under autocast, as TRL trains.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import resource
 import sys
 import time
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 import torch.nn.functional as F
@@ -25,11 +25,16 @@ parser.add_argument("--task", required=True)
 parser.add_argument("--dir", required=True)
 parser.add_argument("--head", choices=["full", "chunked"], default="full")
 parser.add_argument("--threads", type=int, required=True)
+parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
 args = parser.parse_args()
 torch.set_num_threads(args.threads)
 with open(f"{args.dir}/batch.json") as file:
     batch = json.load(file)
-model = GemmaForCausalLM.from_pretrained(args.dir, dtype=torch.float32, attn_implementation="sdpa")
+gpu = args.device == "cuda"
+torch.set_default_device(args.device)
+dtype = torch.bfloat16 if gpu else torch.float32
+model = GemmaForCausalLM.from_pretrained(args.dir, dtype=dtype, attn_implementation="sdpa").to(args.device)
+autocast = lambda: torch.autocast(args.device, torch.bfloat16, enabled=gpu)
 
 
 def token_logps(model, ids, trained):
@@ -37,12 +42,12 @@ def token_logps(model, ids, trained):
     labels, trained = ids[:, 1:], trained[:, 1:]
     if args.head == "full":
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-        logps = -F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        logps = -F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
         return logps.view(labels.shape) * trained
     causal = model.get_base_model() if isinstance(model, PeftModel) else model
     hidden = causal.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][trained]
     weight = causal.lm_head.weight
-    tile = lambda h, y: -F.cross_entropy(F.linear(h, weight), y, reduction="none")
+    tile = lambda h, y: -F.cross_entropy(F.linear(h, weight).float(), y, reduction="none")
     pieces = zip(hidden.split(2048), labels[trained].split(2048))
     logps = [checkpoint(tile, h, y, use_reentrant=False) for h, y in pieces]
     return torch.zeros(trained.shape).masked_scatter(trained, torch.cat(logps))
@@ -61,7 +66,8 @@ def training(loss):
     optimizer = torch.optim.AdamW(trained, lr=batch["learning_rate"], weight_decay=0.0)
 
     def step():
-        value = loss(adapted)
+        with autocast():
+            value = loss(adapted)
         value.backward()
         torch.nn.utils.clip_grad_norm_(trained, batch["max_grad_norm"])
         optimizer.step()
@@ -141,6 +147,11 @@ step = tasks[args.task]()
 for _ in sys.stdin:
     start = time.perf_counter()
     value = step()
+    if gpu:
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     print(json.dumps({"seconds": seconds, "value": value}), flush=True)
-print(json.dumps({"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+peak = {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+if gpu:
+    peak["device_bytes"] = torch.cuda.max_memory_reserved()
+print(json.dumps(peak), flush=True)

@@ -46,7 +46,7 @@ pub struct GemmaShape {
 }
 
 /// Names that [`GemmaShape::preset`] knows.
-pub const PRESETS: [&str; 4] = ["mini-gemma", "mini", "small", "gemma-2b"];
+pub const PRESETS: [&str; 5] = ["mini-gemma", "mini", "small", "gemma-2b", "gemma-2b-8x1024"];
 
 impl GemmaShape {
     /// A small model.
@@ -90,6 +90,14 @@ impl GemmaShape {
                 generated: 1,
                 prompt: 32,
                 ..mini
+            },
+            // For a GPU.
+            "gemma-2b-8x1024" => Self {
+                batch: 8,
+                tokens: 1024,
+                generated: 32,
+                prompt: 128,
+                ..Self::preset("gemma-2b")?
             },
             _ => return None,
         })

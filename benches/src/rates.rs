@@ -3,8 +3,8 @@
 use std::{hint::black_box, time::Instant};
 
 use anyhow::Result;
-use burn::tensor::Tensor;
-use cai_model::{gemma::Gemma, kernels};
+use burn::tensor::{Device, Tensor};
+use cai_model::{gemma::Gemma, kernels, model::weights_dtype};
 use rayon::prelude::*;
 
 use crate::random;
@@ -20,16 +20,24 @@ fn shortest(repetitions: usize, mut work: impl FnMut()) -> f64 {
     times.fold(first, f64::min)
 }
 
-/// Operations per second of a large matrix product, in f32 and on all cores.
+/// Operations per second of a large matrix product, in the type that a base's weights have on the device.
 ///
 /// # Errors
 ///
-/// None in practice.
-pub fn products() -> Result<f64> {
-    const SIZE: usize = 1536;
-    let (a, b): (Tensor<2>, Tensor<2>) = (random("a", [SIZE; 2])?, random("b", [SIZE; 2])?);
-    let seconds = shortest(10, || drop(black_box(a.clone().matmul(b.clone()))));
-    Ok(2.0 * (SIZE as f64).powi(3) / seconds)
+/// That the device fails.
+pub fn products(device: &Device) -> Result<f64> {
+    let size = if *device == Device::flex() { 1536 } else { 8192 };
+    let matrix = |name| -> Result<Tensor<2>> {
+        Ok(random::<2>(name, [size; 2])?.to_device(device).cast(weights_dtype(device)))
+    };
+    let (a, b) = (matrix("a")?, matrix("b")?);
+    let mut failed = Ok(());
+    let seconds = shortest(10, || {
+        drop(black_box(a.clone().matmul(b.clone())));
+        failed = failed.clone().and(device.sync());
+    });
+    failed?;
+    Ok(2.0 * (size as f64).powi(3) / seconds)
 }
 
 /// Seconds that reading as many bytes takes on all cores, again and again, so that they come from

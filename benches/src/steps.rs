@@ -4,7 +4,10 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use burn::{module::Module, tensor::DType};
+use burn::{
+    module::Module,
+    tensor::{DType, Device},
+};
 use cai_data::{atomic, seed::Seed};
 use cai_model::{
     checkpoint::write_random_model,
@@ -151,18 +154,18 @@ pub fn write(shape: GemmaShape, rank: usize, dir: &Path) -> Result<()> {
 /// log-probability of a token, or the number of new tokens.
 pub type Step = Box<dyn FnMut() -> Result<f64>>;
 
-/// The step of `task` on a folder of [`write`].
+/// The step of `task` on a folder of [`write`], on a device.
 ///
 /// # Errors
 ///
 /// Those of reading the folder.
-pub fn load(task: Task, dir: &Path) -> Result<Step> {
+pub fn load(task: Task, dir: &Path, device: &Device) -> Result<Step> {
     let path = dir.join(BATCH);
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let batch: Batch = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     let adapter = matches!(task, Task::Sft | Task::Dpo | Task::DpoCached);
     let adapter = adapter.then(|| dir.join(ADAPTER));
-    let model = LanguageModel::load(dir, adapter.as_deref(), &device())?;
+    let model = LanguageModel::load(dir, adapter.as_deref(), device)?;
     new(task, model, batch)
 }
 

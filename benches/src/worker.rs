@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use cai_model::device;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -26,7 +27,7 @@ pub struct Measured {
     pub value: f64,
 }
 
-/// Resident memory of a worker.
+/// Memory of a worker: resident, and on its device.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Memory {
     /// The most there was.
@@ -37,15 +38,20 @@ pub struct Memory {
     /// The most there was in steps, without loading, which maps the file beside the weights.
     #[serde(default)]
     pub steps_bytes: u64,
+    /// What the allocator took of a GPU's memory, none of which it gives back.
+    #[serde(default)]
+    pub device_bytes: Option<u64>,
 }
 
-/// Takes steps of `task` as long as lines come.
+/// Takes steps of `task` on a device (as [`device::parse`] reads it) as long as lines come.
 ///
 /// # Errors
 ///
 /// Those of the steps.
-pub fn work(task: Task, dir: &Path) -> Result<()> {
-    let mut step = steps::load(task, dir)?;
+pub fn work(task: Task, dir: &Path, device: &str) -> Result<()> {
+    let device = device::parse(device)?;
+    let mut step = steps::load(task, dir, &device)?;
+    device.sync()?;
     let (loading, loaded_bytes) = (status("VmHWM")?, status("VmRSS")?);
     forget_peak()?;
     let tell = |line: serde_json::Value| -> Result<()> {
@@ -56,11 +62,15 @@ pub fn work(task: Task, dir: &Path) -> Result<()> {
         line?;
         let start = Instant::now();
         let value = step()?;
+        // A GPU may still be at the backward pass.
+        device.sync()?;
         let seconds = start.elapsed().as_secs_f64();
         tell(json!(Measured { seconds, value }))?;
     }
     let steps_bytes = status("VmHWM")?;
-    tell(json!(Memory { peak_bytes: loading.max(steps_bytes), loaded_bytes, steps_bytes }))
+    let peak_bytes = loading.max(steps_bytes);
+    let device_bytes = device.memory_pool_usage().map(|usage| usage.bytes_reserved);
+    tell(json!(Memory { peak_bytes, loaded_bytes, steps_bytes, device_bytes }))
 }
 
 /// A worker that was started.
@@ -76,9 +86,9 @@ impl Worker {
     /// # Errors
     ///
     /// That it cannot be started.
-    pub fn ours(task: Task, dir: &Path) -> Result<Self> {
+    pub fn ours(task: Task, dir: &Path, device: &str) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["work", "--task", &task.name(), "--dir"]).arg(dir);
+        command.args(["work", "--task", &task.name(), "--device", device, "--dir"]).arg(dir);
         Self::start(command)
     }
 

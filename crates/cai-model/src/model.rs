@@ -181,8 +181,9 @@ fn describe(dir: &Path) -> Result<(GemmaConfig, ChatTokenizer)> {
     Ok((config, tokenizer))
 }
 
-/// f32 where bf16 would be converted at every product (CPU) or does not exist.
-fn weights_dtype(device: &Device) -> DType {
+/// The type of a base's weights on this device: f32 where bf16 would be converted at every product (CPU)
+/// or does not exist, bf16 elsewhere.
+pub fn weights_dtype(device: &Device) -> DType {
     let cpu = *device == Device::flex();
     if !cpu && device.supports_dtype(DType::BF16) { DType::BF16 } else { DType::F32 }
 }

@@ -72,7 +72,7 @@ pub fn run(args: GrowthArgs) -> Result<()> {
             let (task, shape, rank) = (axis.at)(value);
             let dir = tempfile::tempdir()?;
             steps::write(shape, rank, dir.path())?;
-            let mut workers = [Worker::ours(task, dir.path())?];
+            let mut workers = [Worker::ours(task, dir.path(), "cpu")?];
             let milliseconds = median(&in_turn(&mut workers, args.rounds)?[0]) * 1e3;
             let [worker] = workers;
             let weights = 4 * (shape.layer_weights() + shape.head_weights());

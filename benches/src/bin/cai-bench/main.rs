@@ -6,6 +6,8 @@
 //! cargo xtask bench table -- --save before.json    # … --against before.json
 //! cargo xtask bench pytorch -- --python venv/bin/python
 //! cargo xtask bench growth                         # docs/figures/growth.svg
+//!
+//! cargo run -p cai-benches --features cuda -- table --device cuda --presets gemma-2b-8x1024
 //! ```
 
 mod growth;
@@ -41,6 +43,8 @@ enum Command {
         task: Task,
         #[arg(long)]
         dir: PathBuf,
+        #[arg(long)]
+        device: String,
     },
 }
 
@@ -65,6 +69,9 @@ struct Selection {
     /// Sequences that are generated together, where the shape's number is not wanted.
     #[arg(long)]
     sequences: Option<usize>,
+    /// Where: cpu, cuda, vulkan or wgpu, which need a build with that feature.
+    #[arg(long, default_value = "cpu")]
+    device: String,
 }
 
 impl Selection {
@@ -84,6 +91,6 @@ fn main() -> Result<()> {
         Command::Table(args) => table::run(args),
         Command::Pytorch(args) => pytorch::run(args),
         Command::Growth(args) => growth::run(args),
-        Command::Work { task, dir } => worker::work(task, &dir),
+        Command::Work { task, dir, device } => worker::work(task, &dir, &device),
     }
 }

@@ -6,6 +6,7 @@ use cai_benches::{
     steps::{self, Task},
     worker::{Worker, in_turn, median},
 };
+use cai_model::device;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,8 @@ pub fn run(args: TableArgs) -> Result<()> {
         }
         None => BTreeMap::new(),
     };
-    let peak = rates::products()?;
+    let device = args.selection.device.as_str();
+    let peak = rates::products(&device::parse(device)?)?;
     println!("matrix products: {:.0} GFLOP/s\n", peak / 1e9);
     println!(
         "| shape | step | ms | tokens/s | GFLOP/s | of the products' rate | loaded MiB | peak MiB | before |"
@@ -52,14 +54,14 @@ pub fn run(args: TableArgs) -> Result<()> {
         steps::write(shape, 16, dir.path())?;
         let mut times = BTreeMap::new();
         for &task in &args.selection.tasks {
-            let mut workers = [Worker::ours(task, dir.path())?];
+            let mut workers = [Worker::ours(task, dir.path(), device)?];
             let seconds = median(&in_turn(&mut workers, args.selection.rounds)?[0]);
             let [worker] = workers;
             let memory = worker.finish()?;
             let row = Row {
                 milliseconds: seconds * 1e3,
                 loaded_mib: mebibytes(memory.loaded_bytes),
-                peak_mib: mebibytes(memory.peak_bytes),
+                peak_mib: mebibytes(memory.device_bytes.unwrap_or(memory.peak_bytes)),
             };
             let key = format!("{name} {}", task.name());
             let earlier = match before.get(&key) {
@@ -79,6 +81,9 @@ pub fn run(args: TableArgs) -> Result<()> {
             );
             times.insert(task.name(), seconds);
             rows.insert(key, row);
+        }
+        if device != "cpu" {
+            continue;
         }
         let [prefill, whole] = [Task::Prefill, Task::Generate].map(|task| times.get(&task.name()));
         if let (Some(prefill), Some(whole)) = (prefill, whole) {

@@ -170,12 +170,14 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check, random};
+    use crate::kernels::testing::{check, check_half, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {
         for shape in [[3, 7], [300, 111]] {
             let inputs = [random("gate", shape) * 2.0, random("up", shape)];
+            let half = inputs.clone();
+            check_half(half, |[gate, up]| geglu(gate, up), |[gate, up]| reference(gate, up));
             check(inputs, |[gate, up]| geglu(gate, up), |[gate, up]| reference(gate, up));
         }
         // Columns of a wider matrix, rows exchanged with columns.

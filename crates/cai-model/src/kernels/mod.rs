@@ -1,8 +1,11 @@
 //! The operations between matrix products, each behind one function.
 //!
-//! Each has a reference in Burn's operations, which runs on every device, and two fused versions with
-//! the backward pass written by hand: one pass over memory on all cores for f32 on CPU, and kernels in
-//! CubeCL (`cube/`) for CUDA, Vulkan and WGPU. Files: one per operation, its maths at the top.
+//! Each has a reference in Burn's operations, which runs on every device, and a trait with its forward
+//! and its backward pass, written by hand, for those devices that have a fused version: f32 on CPU (one
+//! pass over memory, on all cores), and CUDA, Vulkan and WGPU (kernels in CubeCL, in `cube/`; the
+//! trait's attributes tell Burn's fusion the shapes of what comes out). The trait for `Autodiff` of any
+//! of these is written once, beside it. The LoRA projection is fused for CPU alone: it is products, and
+//! Burn has its own for GPUs. Files: one per operation, its maths at the top.
 
 mod attention;
 mod cpu;
@@ -24,7 +27,7 @@ pub use geglu::geglu;
 pub use linear::{linear, lora_linear};
 pub use norm::rms_norm;
 pub use rope::rotate;
-pub use score::{RowScore, score_rows};
+pub use score::{RowScore, RowScores, score_rows};
 pub use visibility::{Seen, Visibility};
 
 use burn::tensor::Tensor;

@@ -265,13 +265,18 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check, random};
+    use crate::kernels::testing::{check, check_half, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {
         for [rows, width] in [[5, 6], [900, 70]] {
             let weight = random("weight", [1, width]);
             let flat = |w: Tensor<2>| w.reshape([width]);
+            check_half(
+                [random("x", [rows, width]), weight.clone()],
+                |[x, w]| rms_norm(x, flat(w), 1e-6),
+                |[x, w]| reference(x, flat(w), 1e-6),
+            );
             check(
                 // The gradient of the weight is summed over rows: as many copies as rows.
                 [random("x", [rows, width]), weight],

@@ -145,7 +145,7 @@ fn swap(x: FlexTensor) -> FlexTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check, random};
+    use crate::kernels::testing::{check, check_half, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {
@@ -165,6 +165,11 @@ mod tests {
                 reference(x, cos, sin)
             };
             check([random("x", [batch, heads, tokens, dim])], |[x]| turned(x), |[x]| expected(x));
+            check_half(
+                [random("x", [batch, heads, tokens, dim])],
+                |[x]| turned(x),
+                |[x]| expected(x),
+            );
             // As attention calls it: a view of what the projection wrote.
             let view = random("x", [batch, tokens, heads, dim]).swap_dims(1, 2);
             check([view], |[x]| turned(x), |[x]| expected(x));

@@ -35,6 +35,35 @@ pub struct RowScore {
     pub log_sum_squares: f32,
 }
 
+/// The scores of some rows, which a GPU may not have computed yet.
+pub enum RowScores {
+    /// They are here.
+    Known(Vec<RowScore>),
+    /// On their device, `[rows, 5 or more]`: numbers in the order of [`RowScore`].
+    Queued(Box<Tensor<2>>),
+}
+
+impl RowScores {
+    /// The scores; waits for them.
+    pub fn read(self) -> Vec<RowScore> {
+        match self {
+            Self::Known(scores) => scores,
+            Self::Queued(rows) => {
+                let [_, columns] = rows.dims();
+                let numbers: Vec<f32> = rows.into_data().iter().collect();
+                let score = |row: &[f32]| RowScore {
+                    logp: row[0],
+                    entropy: row[1],
+                    correct: row[2] > 0.0,
+                    mean_logit: row[3],
+                    log_sum_squares: row[4],
+                };
+                numbers.chunks_exact(columns).map(score).collect()
+            }
+        }
+    }
+}
+
 /// Scores each row of `raw` logits `[rows, vocabulary]` (f32, before the soft-cap, on a device
 /// without autodiff) for its target. With `gradient`, also `∂ log p / ∂raw`, `[rows, vocabulary]`,
 /// which on CPU takes the place of `raw`.
@@ -43,12 +72,12 @@ pub fn score_rows(
     targets: &[u32],
     softcap: Option<f64>,
     gradient: bool,
-) -> (Vec<RowScore>, Option<Tensor<2>>) {
+) -> (RowScores, Option<Tensor<2>>) {
     let DispatchTensor { kind, autodiff } = raw.into_dispatch();
     match kind {
         DispatchTensorKind::Flex(BackendTensor::Float(raw)) if raw.dtype() == DType::F32 => {
             let (scores, gradients) = fused(raw, targets, softcap.map(|cap| cap as f32), gradient);
-            (scores, gradients.map(Tensor::from_primitive::<Flex>))
+            (RowScores::Known(scores), gradients.map(Tensor::from_primitive::<Flex>))
         }
         kind => {
             let raw = Tensor::from_dispatch(DispatchTensor { kind, autodiff });
@@ -67,7 +96,7 @@ fn reference(
     targets: &[u32],
     softcap: Option<f64>,
     gradient: bool,
-) -> (Vec<RowScore>, Option<Tensor<2>>) {
+) -> (RowScores, Option<Tensor<2>>) {
     let device = raw.device();
     let [_, vocabulary] = raw.dims();
     let ids: Vec<i64> = targets.iter().map(|&t| t as i64).collect();
@@ -84,15 +113,7 @@ fn reference(
     let picked = logps.gather(1, target.clone());
     let correct = best.equal(target.clone()).float();
     let columns = vec![picked, entropy, correct, logits.clone().mean_dim(1), squares];
-    // Side by side, because each read waits for the device.
-    let columns: Vec<f32> = Tensor::cat(columns, 1).into_data().iter().collect();
-    let scores = columns.chunks_exact(5).map(|row| RowScore {
-        logp: row[0],
-        entropy: row[1],
-        correct: row[2] > 0.0,
-        mean_logit: row[3],
-        log_sum_squares: row[4],
-    });
+    let scores = RowScores::Queued(Box::new(Tensor::cat(columns, 1)));
     let gradients = || {
         let onehot = Tensor::<1, Int>::arange(0..vocabulary as i64, &device)
             .unsqueeze_dim::<2>(0)
@@ -104,11 +125,10 @@ fn reference(
             None => gradient,
         }
     };
-    let scores = scores.collect();
     (scores, gradient.then(gradients))
 }
 
-/// Numbers of a row that the kernel hands back: those of [`RowScore`] and `l`.
+/// Numbers of a row that a GPU's kernel hands back: those of [`RowScore`], in their order, and `l`.
 #[cfg(feature = "cube")]
 pub(super) const COLUMNS: usize = 6;
 
@@ -119,7 +139,7 @@ fn on_gpu(
     targets: &[u32],
     softcap: Option<f64>,
     gradient: bool,
-) -> (Vec<RowScore>, Option<Tensor<2>>) {
+) -> (RowScores, Option<Tensor<2>>) {
     let ids: Vec<i32> = targets.iter().map(|&id| id as i32).collect();
     let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &raw.device()).into_dispatch();
     let softcap = softcap.map(|cap| cap as f32);
@@ -129,15 +149,7 @@ fn on_gpu(
         let out = <Dispatch as ScoreOps>::score_gradient(raw, ids, scores.clone(), softcap);
         Tensor::from_dispatch(out)
     });
-    let numbers: Vec<f32> = Tensor::<2>::from_dispatch(scores).into_data().iter().collect();
-    let scores = numbers.chunks_exact(COLUMNS).map(|row| RowScore {
-        logp: row[0],
-        entropy: row[1],
-        correct: row[2] > 0.0,
-        mean_logit: row[3],
-        log_sum_squares: row[4],
-    });
-    (scores.collect(), gradients)
+    (RowScores::Queued(Box::new(Tensor::from_dispatch(scores))), gradients)
 }
 
 #[cfg(feature = "cube")]
@@ -241,9 +253,10 @@ mod tests {
                     (0..rows as u32).map(|r| r * 37 % vocabulary as u32).collect();
                 let there = logits.clone().to_device(&device());
                 let (theirs, expected) = reference(there.clone(), &targets, softcap, true);
-                let expected = expected.unwrap();
+                let (theirs, expected) = (theirs.read(), expected.unwrap());
                 for logits in [logits, there] {
                     let (ours, grads) = score_rows(logits.clone(), &targets, softcap, true);
+                    let ours = ours.read();
                     close(&grads.unwrap(), &expected, "gradient");
                     for (a, b) in ours.iter().zip(&theirs) {
                         assert_eq!(a.correct, b.correct);
@@ -257,7 +270,7 @@ mod tests {
                         assert!(same, "{a:?}, not {b:?}");
                     }
                     let (again, none) = score_rows(logits, &targets, softcap, false);
-                    let same = again.iter().zip(&ours).all(|(a, b)| a.logp == b.logp);
+                    let same = again.read().iter().zip(&ours).all(|(a, b)| a.logp == b.logp);
                     assert!(none.is_none() && same);
                 }
             }
@@ -268,6 +281,7 @@ mod tests {
     fn of_equal_logits_the_first_is_the_most_likely() {
         for device in [burn::tensor::Device::flex(), device()] {
             let (scores, _) = score_rows(Tensor::zeros([2, 40], &device), &[0, 3], None, false);
+            let scores = scores.read();
             assert!(scores[0].correct && !scores[1].correct);
             assert!((scores[0].entropy - 40f32.ln()).abs() < 1e-5);
         }

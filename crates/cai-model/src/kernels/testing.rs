@@ -1,6 +1,6 @@
 //! Checks of a fused kernel against its reference and against differences.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use cai_data::seed::Seed;
 
 use crate::gemma::{RandomInit, TensorSource};
@@ -43,11 +43,11 @@ pub fn check<const N: usize, const D: usize>(
     };
     let ours = gradients(&fused, inputs.clone());
     let ours_there = gradients(&fused, there.clone());
-    for (i, expected) in gradients(&reference, there).iter().enumerate() {
+    let expected_gradients = gradients(&reference, there.clone());
+    for (i, expected) in expected_gradients.iter().enumerate() {
         close(&ours[i], expected, &format!("gradient of input {i}"));
         close(&ours_there[i], expected, &format!("gradient of input {i} there"));
     }
-
     const STEP: f64 = 1e-2;
     let sum = |out: Tensor<D>| {
         let products = out * weights.clone();
@@ -73,17 +73,57 @@ pub fn check<const N: usize, const D: usize>(
     assert!((slope - expected).abs() < 2e-3 * size, "slope {slope}, gradients say {expected}");
 }
 
+/// Whether `fused` in the half-precision types that [`device`] computes in has the output and the
+/// gradients of `reference` in f32.
+pub fn check_half<const N: usize, const D: usize>(
+    inputs: [Tensor<D>; N],
+    fused: impl Fn([Tensor<D>; N]) -> Tensor<D>,
+    reference: impl Fn([Tensor<D>; N]) -> Tensor<D>,
+) {
+    let device = device();
+    let gradients = |kernel: &dyn Fn([Tensor<D>; N]) -> Tensor<D>, inputs: [Tensor<D>; N]| {
+        let tracked = inputs.map(|x| x.autodiff().require_grad());
+        let grads = kernel(tracked.clone()).cast(DType::F32).square().sum().backward();
+        tracked.map(|x| x.grad(&grads).expect("a gradient").cast(DType::F32))
+    };
+    for dtype in [DType::F16, DType::BF16] {
+        if device == Device::flex() || !device.supports_dtype(dtype) {
+            continue;
+        }
+        println!("{dtype:?}");
+        // The same rounded inputs for both.
+        let half = inputs.clone().map(|x| x.to_device(&device).cast(dtype));
+        let whole = half.clone().map(|x| x.cast(DType::F32));
+        let out = fused(half.clone());
+        assert_eq!(out.dtype(), dtype);
+        let what = format!("{dtype:?}");
+        within(HALF, &out.cast(DType::F32), &reference(whole.clone()), &what);
+        let expected = gradients(&reference, whole);
+        for (ours, expected) in gradients(&fused, half).iter().zip(&expected) {
+            within(HALF, ours, expected, &format!("gradient, {what}"));
+        }
+    }
+}
+
 fn dot<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
     values(a).iter().zip(values(b)).map(|(&a, b)| a as f64 * b as f64).sum()
 }
 
+/// What is rounded to the eight bits of bf16 differs by so much after a few operations.
+const HALF: f32 = 3e-2;
+
 /// Whether two tensors are the same but for rounding.
 pub fn close<const D: usize>(ours: &Tensor<D>, theirs: &Tensor<D>, what: &str) {
+    within(2e-5, ours, theirs, what);
+}
+
+/// Whether two tensors differ by no more than `tolerance` of the largest number.
+fn within<const D: usize>(tolerance: f32, ours: &Tensor<D>, theirs: &Tensor<D>, what: &str) {
     assert_eq!(ours.dims(), theirs.dims(), "{what}");
     let (ours, theirs) = (values(ours), values(theirs));
     let size = theirs.iter().fold(1.0f32, |size, x| size.max(x.abs()));
     for (i, (a, b)) in ours.iter().zip(&theirs).enumerate() {
-        assert!((a - b).abs() <= 2e-5 * size, "{what}: {a}, not {b}, at {i}");
+        assert!((a - b).abs() <= tolerance * size, "{what}: {a}, not {b}, at {i}");
     }
 }
 

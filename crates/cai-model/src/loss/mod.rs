@@ -7,18 +7,21 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation::log_softmax};
 
 use crate::{
     Result,
     batch::{Segment, TokenBatch},
     gemma::{Gemma, Pass, Replay},
-    kernels,
+    kernels::{self, RowScores},
     tokenizer::Example,
 };
 
-/// Numbers of one chunk of logits, about 32 MiB in f32.
-const CHUNK_NUMBERS: usize = 8 << 20;
+/// Numbers of one chunk of logits: 32 MiB in f32 on CPU. On a GPU, 256 MiB: each chunk reads the head's
+/// weights again, and more rows keep more of it busy.
+fn chunk_numbers(device: &Device) -> usize {
+    if *device == Device::flex() { 8 << 20 } else { 64 << 20 }
+}
 
 /// The trained tokens of a batch: their hidden states and targets.
 pub struct Trained {
@@ -189,8 +192,20 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
     let head = gemma.head();
     let [vocabulary, _] = head.size();
     let tokens = trained.targets.len();
-    let chunk = (CHUNK_NUMBERS / vocabulary).max(1);
+    let chunk = (chunk_numbers(&head.device()) / vocabulary).max(1);
     let hidden = trained.hidden.clone().inner();
+    let softcap = gemma.config().final_logit_softcapping;
+    let (mut scores, mut grads) = (Vec::new(), Vec::new());
+    for start in (0..tokens).step_by(chunk) {
+        let count = chunk.min(tokens - start);
+        let raw = head.project(hidden.clone().narrow(0, start, count)).inner().cast(DType::F32);
+        let targets = &trained.targets[start..start + count];
+        let (rows, slopes) = kernels::score_rows(raw, targets, softcap, gradient);
+        scores.push(rows);
+        // ∂ log p / ∂h = ∂ log p / ∂raw · E
+        let unit = |slopes: Tensor<2>| head.project_back(slopes.cast(hidden.dtype())).inner();
+        grads.extend(slopes.map(|slopes| unit(slopes).cast(DType::F32)));
+    }
     let mut scored = ScoredTokens {
         logps: Vec::with_capacity(tokens),
         entropy: Vec::with_capacity(tokens),
@@ -199,27 +214,16 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         log_sum_squares: Vec::with_capacity(tokens),
         hidden: trained.hidden.clone(),
         replay: trained.replay.clone(),
-        unit_grad: None,
+        unit_grad: (gradient && tokens > 0).then(|| Tensor::cat(grads, 0)),
     };
-    let mut grads = Vec::new();
-    for start in (0..tokens).step_by(chunk) {
-        let count = chunk.min(tokens - start);
-        let raw = head.project(hidden.clone().narrow(0, start, count)).inner().cast(DType::F32);
-        let targets = &trained.targets[start..start + count];
-        let softcap = gemma.config().final_logit_softcapping;
-        let (rows, slopes) = kernels::score_rows(raw, targets, softcap, gradient);
-        for row in rows {
-            scored.logps.push(row.logp);
-            scored.entropy.push(row.entropy);
-            scored.correct.push(row.correct);
-            scored.mean_logits.push(row.mean_logit);
-            scored.log_sum_squares.push(row.log_sum_squares);
-        }
-        // ∂ log p / ∂h = ∂ log p / ∂raw · E
-        let unit = |slopes: Tensor<2>| head.project_back(slopes.cast(hidden.dtype())).inner();
-        grads.extend(slopes.map(|slopes| unit(slopes).cast(DType::F32)));
+    // Read when all are on their way: a GPU is waited for once.
+    for row in scores.into_iter().flat_map(RowScores::read) {
+        scored.logps.push(row.logp);
+        scored.entropy.push(row.entropy);
+        scored.correct.push(row.correct);
+        scored.mean_logits.push(row.mean_logit);
+        scored.log_sum_squares.push(row.log_sum_squares);
     }
-    scored.unit_grad = (gradient && tokens > 0).then(|| Tensor::cat(grads, 0));
     scored
 }
 

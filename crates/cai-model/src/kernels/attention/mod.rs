@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::{
         batch::Segment,
-        kernels::testing::{check, random},
+        kernels::testing::{check, check_half, random},
     };
 
     const HEADS: usize = 4;
@@ -266,6 +266,17 @@ mod tests {
             let rows = [pair.clone(), vec![segment(0, 90, None)]];
             attends(2, &Visibility::segments(&rows, 141, window));
         }
+    }
+
+    #[test]
+    fn in_half_precision() {
+        let visibility = Visibility::causal(9, None);
+        let shapes = [("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)];
+        check_half(
+            shapes.map(|(name, heads)| random(name, [3, 9, heads, DIM]).swap_dims(1, 2)),
+            |[q, k, v]| attention(q, k, v, &visibility, 0.4, Some(1.5)),
+            |[q, k, v]| reference(q, k, v, &visibility, 0.4, Some(1.5)),
+        );
     }
 
     #[test]

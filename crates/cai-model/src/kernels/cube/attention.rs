@@ -328,7 +328,7 @@ fn softmax<F: Float>(
     #[comptime] with_cap: bool,
     #[define(F)] _dtype: ElemType,
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= (place.batch * place.heads * place.count) as usize {
         terminate!();
     }
@@ -389,7 +389,7 @@ fn softmax_slopes<F: Float>(
     #[comptime] with_cap: bool,
     #[define(F)] _dtype: ElemType,
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= (place.batch * place.heads * place.count) as usize {
         terminate!();
     }

@@ -46,7 +46,7 @@ fn one_each(client: &Client, units: usize) -> (CubeCount, CubeDim) {
 /// A cube for each of `rows` rows; there may be some more.
 fn cube_each(client: &Client, rows: usize) -> (CubeCount, CubeDim) {
     let most = client.properties().hardware.max_units_per_cube;
-    // A power of two, for `sum_of_cube`.
+    // A power of two, for `fold_cube`.
     let units = 256.min(1 << most.ilog2());
     let cube = CubeDim::new_1d(units);
     (calculate_cube_count_elemwise(client, rows * units as usize, cube), cube)
@@ -58,43 +58,37 @@ fn vector(x: &CubeTensor, len: usize) -> VectorSize {
     sizes.filter(|&size| len.is_multiple_of(size)).max().unwrap_or(1)
 }
 
-/// Memory for [`sum_of_cube`].
+/// Memory for sums and maxima of a cube.
 #[cube]
 fn scratch() -> Shared<[f32]> {
     Shared::new_slice(256usize)
 }
 
-/// The sum of all units' values, the same in each unit; added up as a tree, in the same order every
-/// time.
+/// The sum of all units' values, the same in each unit.
 #[cube]
 fn sum_of_cube(value: f32, scratch: &mut Shared<[f32]>) -> f32 {
-    // Others may still read the sum before.
-    sync_cube();
-    scratch[UNIT_POS as usize] = value;
-    sync_cube();
-    let mut half = CUBE_DIM / 2;
-    while half > 0 {
-        if UNIT_POS < half {
-            let other = scratch[(UNIT_POS + half) as usize];
-            scratch[UNIT_POS as usize] += other;
-        }
-        sync_cube();
-        half /= 2;
-    }
-    scratch[0]
+    fold_cube(value, scratch, false)
 }
 
 /// The largest of all units' values, the same in each unit.
 #[cube]
 fn max_of_cube(value: f32, scratch: &mut Shared<[f32]>) -> f32 {
+    fold_cube(value, scratch, true)
+}
+
+/// As a tree, in the same order every time.
+#[cube]
+fn fold_cube(value: f32, scratch: &mut Shared<[f32]>, #[comptime] largest: bool) -> f32 {
+    // Others may still read what came out before.
     sync_cube();
     scratch[UNIT_POS as usize] = value;
     sync_cube();
     let mut half = CUBE_DIM / 2;
     while half > 0 {
         if UNIT_POS < half {
+            let own = scratch[UNIT_POS as usize];
             let other = scratch[(UNIT_POS + half) as usize];
-            scratch[UNIT_POS as usize] = max(scratch[UNIT_POS as usize], other);
+            scratch[UNIT_POS as usize] = if largest { max(own, other) } else { own + other };
         }
         sync_cube();
         half /= 2;

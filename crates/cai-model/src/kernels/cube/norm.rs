@@ -72,7 +72,7 @@ fn forward<F: Float, W: Float>(
     eps: f32,
     #[define(F, W)] _dtypes: [ElemType; 2],
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= inverse.len() {
         terminate!();
     }
@@ -108,7 +108,7 @@ fn backward<F: Float, W: Float>(
     out: &mut Tensor<F>,
     #[define(F, W)] _dtypes: [ElemType; 2],
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     if row >= inverse.len() {
         terminate!();
     }

@@ -65,7 +65,7 @@ fn forward<F: Float, I: Int>(
     #[comptime] columns: usize,
     #[define(F, I)] _dtypes: [ElemType; 2],
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     let width = raw.shape(1);
     if row >= raw.shape(0) {
         terminate!();
@@ -131,7 +131,7 @@ fn gradient<F: Float, I: Int>(
     #[comptime] columns: usize,
     #[define(F, I)] _dtypes: [ElemType; 2],
 ) {
-    let row = CUBE_POS as usize;
+    let row = CUBE_POS;
     let width = raw.shape(1);
     if row >= raw.shape(0) {
         terminate!();
