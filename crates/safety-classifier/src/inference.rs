@@ -1,4 +1,5 @@
-//! The encoder on the CPU without tensors: one text at a time, all cores at work on different texts.
+//! The encoder on the CPU without tensors: one text at a time, all cores at work on different texts, or
+//! on the large products of a single one.
 //!
 //! A text of 64 tokens is a matrix of a few thousand numbers, which stays in a core's cache from the
 //! first layer to the last; nothing is padded, and a text scores the same in any company. The same
@@ -84,13 +85,14 @@ impl CpuEncoder {
 
     /// Scores of each text (at least one token, at most `max_length`) before softmax or sigmoid.
     pub fn logits(&self, texts: &[&[u32]]) -> Vec<Vec<f32>> {
+        let threads = if texts.len() == 1 { rayon::current_num_threads() } else { 1 };
         texts
             .par_iter()
-            .map_init(Workspace::default, |space, text| self.text(text, space))
+            .map_init(Workspace::default, |space, text| self.text(text, space, threads))
             .collect()
     }
 
-    fn text(&self, ids: &[u32], space: &mut Workspace) -> Vec<f32> {
+    fn text(&self, ids: &[u32], space: &mut Workspace, threads: usize) -> Vec<f32> {
         let (n, d) = (ids.len(), self.shape.d_model);
         let Workspace { x, normed, wide, scores, mixed } = space;
         x.clear();
@@ -101,18 +103,18 @@ impl CpuEncoder {
         }
         for layer in &self.layers {
             layer.attention_norm.apply(x, normed);
-            layer.qkv.apply(normed, n, wide);
+            layer.qkv.apply(normed, n, wide, threads);
             self.attend(wide, n, scores, mixed);
-            layer.out.add(mixed, n, x, normed);
+            layer.out.add(mixed, n, x, normed, threads);
             layer.feed_forward_norm.apply(x, normed);
-            layer.up.apply(normed, n, wide);
+            layer.up.apply(normed, n, wide, threads);
             wide.iter_mut().for_each(|value| *value = value.max(0.0));
-            layer.down.add(wide, n, x, normed);
+            layer.down.add(wide, n, x, normed, threads);
         }
         self.norm.apply(x, normed);
         let pooled = self.pool(normed, n);
         let mut out = Vec::new();
-        self.head.apply(&pooled, 1, &mut out);
+        self.head.apply(&pooled, 1, &mut out, 1);
         out
     }
 
@@ -126,10 +128,10 @@ impl CpuEncoder {
             let part = |i: usize| &qkv[i * d + head * width..];
             // Keys are read as columns: their rows and columns change places.
             let (rows, columns) = ([3 * d, 1], [1, 3 * d]);
-            product([n, width, n], part(0), rows, part(1), columns, scores, n);
+            product([n, width, n], part(0), rows, part(1), columns, scores, n, 1);
             scores.chunks_mut(n).for_each(softmax);
             let out = &mut mixed[head * width..];
-            product([n, n, width], scores, [n, 1], part(2), rows, out, d);
+            product([n, n, width], scores, [n, 1], part(2), rows, out, d, 1);
         }
     }
 
@@ -139,7 +141,7 @@ impl CpuEncoder {
         let weights: Vec<Vec<f32>> = match (&self.queries, self.shape.pooling) {
             (Some(queries), Pooling::Attention) => {
                 let mut scores = Vec::new();
-                queries.apply(x, n, &mut scores);
+                queries.apply(x, n, &mut scores, 1);
                 let each = queries.bias.len();
                 let column = |q: usize| {
                     let mut column: Vec<f32> =
@@ -179,18 +181,18 @@ impl Dense {
     }
 
     /// `out = x · weight + bias` for `n` rows.
-    fn apply(&self, x: &[f32], n: usize, out: &mut Vec<f32>) {
+    fn apply(&self, x: &[f32], n: usize, out: &mut Vec<f32>, threads: usize) {
         let (d_in, d_out) = (self.weight.len() / self.bias.len(), self.bias.len());
         out.resize(n * d_out, 0.0);
-        product([n, d_in, d_out], x, [d_in, 1], &self.weight, [d_out, 1], out, d_out);
+        product([n, d_in, d_out], x, [d_in, 1], &self.weight, [d_out, 1], out, d_out, threads);
         for row in out.chunks_mut(d_out) {
             row.iter_mut().zip(&self.bias).for_each(|(value, bias)| *value += bias);
         }
     }
 
     /// `to += x · weight + bias`, with `space` for what is added.
-    fn add(&self, x: &[f32], n: usize, to: &mut [f32], space: &mut Vec<f32>) {
-        self.apply(x, n, space);
+    fn add(&self, x: &[f32], n: usize, to: &mut [f32], space: &mut Vec<f32>, threads: usize) {
+        self.apply(x, n, space, threads);
         to.iter_mut().zip(&*space).for_each(|(value, added)| *value += added);
     }
 }
@@ -254,7 +256,8 @@ fn exp(x: f32) -> f32 {
 }
 
 /// `out = lhs · rhs` for `[m, k] · [k, n]`; `lhs` and `rhs` with the distances between rows and between
-/// columns, rows of `out` `stride` apart.
+/// columns, rows of `out` `stride` apart. On one core unless it is worth waking others; the sums are the
+/// same on any number.
 fn product(
     [m, k, n]: [usize; 3],
     lhs: &[f32],
@@ -263,7 +266,14 @@ fn product(
     rhs_strides: [usize; 2],
     out: &mut [f32],
     stride: usize,
+    threads: usize,
 ) {
+    /// Multiplications that take a core as long as a few wake-ups.
+    const SHARED: usize = 1 << 22;
+    let parallelism = match m * k * n {
+        size if size >= SHARED && threads > 1 => Parallelism::Rayon(threads),
+        _ => Parallelism::None,
+    };
     let last = |[row, column]: [usize; 2], rows: usize, columns: usize| {
         (rows - 1) * row + (columns - 1) * column
     };
@@ -295,7 +305,7 @@ fn product(
             false,
             false,
             false,
-            Parallelism::None,
+            parallelism,
         );
     }
 }
@@ -360,6 +370,26 @@ mod tests {
             for (a, b) in expected.iter().flatten().zip(found.iter().flatten()) {
                 assert!((a - b).abs() < 1e-5, "{a} {b}");
             }
+        }
+    }
+
+    #[test]
+    fn a_text_scores_the_same_alone_on_all_cores() {
+        let shape = EncoderShape {
+            vocab_size: 50,
+            max_length: 128,
+            d_model: 256,
+            n_layers: 1,
+            n_heads: 4,
+            d_ff: 1024,
+            n_outputs: 5,
+            pooling: Pooling::Mean,
+        };
+        let encoder = Encoder::new(&shape, Seed(7), &Device::flex());
+        let cpu = CpuEncoder::new(&encoder, &shape).unwrap();
+        for len in [65, 100, 128] {
+            let text: Vec<u32> = (0..len).map(|i| i * 7 % 50).collect();
+            assert_eq!(cpu.logits(&[&text])[0], cpu.logits(&[&text, &[1]])[0]);
         }
     }
 
