@@ -13,7 +13,7 @@ use burn::{
 use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{ir::ElemType, prelude::*};
 
-use super::{cube_each, element, empty, max_of_cube, scratch, sum_of_cube};
+use super::{capped, cube_each, element, empty, max_of_cube, scratch, sum_of_cube};
 use crate::kernels::attention::{AttentionOps, Rule};
 
 /// Scores of one block, at most: 128 MiB in bf16. Few in tests, so that they see several blocks.
@@ -279,15 +279,20 @@ impl Place {
         let query = self.first as usize + row % count;
         (row / count / heads, row / count % heads, query)
     }
+
+    /// Where its l is.
+    fn log_sum(&self, b: usize, head: usize, query: usize) -> usize {
+        (b * self.queries as usize + query) * self.heads as usize + head
+    }
 }
 
-/// The columns that one query sees: two ranges.
+/// The columns that one query sees, as `Seen` names the keys.
 #[derive(CubeType, Clone, Copy)]
 struct Columns {
-    a: u32,
-    b: u32,
-    c: u32,
-    d: u32,
+    prefix_start: u32,
+    prefix_end: u32,
+    own_start: u32,
+    own_end: u32,
 }
 
 #[cube]
@@ -296,25 +301,21 @@ impl Columns {
         // Rows that are all the same are there once.
         let row = b % seen.shape(0);
         let at = (row * place.queries as usize + query) * 4;
+        // An empty range may begin before the first key and wrap around: it stays empty.
         let first = place.first_key;
         Columns {
-            a: u32::cast_from(seen[at]) - first,
-            b: u32::cast_from(seen[at + 1]) - first,
-            c: u32::cast_from(seen[at + 2]) - first,
-            d: u32::cast_from(seen[at + 3]) - first,
+            prefix_start: u32::cast_from(seen[at]) - first,
+            prefix_end: u32::cast_from(seen[at + 1]) - first,
+            own_start: u32::cast_from(seen[at + 2]) - first,
+            own_end: u32::cast_from(seen[at + 3]) - first,
         }
     }
 
     fn contain(&self, column: usize) -> bool {
         let column = column as u32;
-        (column >= self.a && column < self.b) || (column >= self.c && column < self.d)
+        (column >= self.prefix_start && column < self.prefix_end)
+            || (column >= self.own_start && column < self.own_end)
     }
-}
-
-/// x of a raw score.
-#[cube]
-fn capped(raw: f32, scale: f32, cap: f32, #[comptime] with_cap: bool) -> f32 {
-    if with_cap { (raw * scale / cap).tanh() * cap } else { raw * scale }
 }
 
 #[cube(launch_unchecked)]
@@ -343,7 +344,7 @@ fn softmax<F: Float>(
     let mut i = unit;
     while i < columns {
         if visible.contain(i) {
-            let x = capped(f32::cast_from(scores[row * columns + i]), scale, cap, with_cap);
+            let x = capped(f32::cast_from(scores[row * columns + i]) * scale, cap, with_cap);
             largest = max(largest, x);
         }
         i += units;
@@ -353,21 +354,20 @@ fn softmax<F: Float>(
     let mut i = unit;
     while i < columns {
         if visible.contain(i) {
-            let x = capped(f32::cast_from(scores[row * columns + i]), scale, cap, with_cap);
+            let x = capped(f32::cast_from(scores[row * columns + i]) * scale, cap, with_cap);
             sum += (x - largest).exp();
         }
         i += units;
     }
     let log_sum = largest + sum_of_cube(sum, &mut scratch).ln();
     if unit == 0 {
-        let (queries, heads) = (place.queries as usize, place.heads as usize);
-        log_sums[(b * queries + query) * heads + head] = log_sum;
+        log_sums[place.log_sum(b, head, query)] = log_sum;
     }
     let mut i = unit;
     while i < columns {
         let mut p = 0.0f32;
         if visible.contain(i) {
-            let x = capped(f32::cast_from(scores[row * columns + i]), scale, cap, with_cap);
+            let x = capped(f32::cast_from(scores[row * columns + i]) * scale, cap, with_cap);
             p = (x - log_sum).exp();
         }
         scores[row * columns + i] = F::cast_from(p);
@@ -408,15 +408,14 @@ fn softmax_slopes<F: Float>(
         i += units;
     }
     let mean = sum_of_cube(product, &mut scratch);
-    let (queries, heads) = (place.queries as usize, place.heads as usize);
-    let log_sum = log_sums[(b * queries + query) * heads + head];
+    let log_sum = log_sums[place.log_sum(b, head, query)];
     let mut i = unit;
     while i < columns {
         let at = row * columns + i;
         let mut p = 0.0f32;
         let mut slope = 0.0f32;
         if visible.contain(i) {
-            let x = capped(f32::cast_from(scores[at]), scale, cap, with_cap);
+            let x = capped(f32::cast_from(scores[at]) * scale, cap, with_cap);
             p = (x - log_sum).exp();
             slope = p * (f32::cast_from(slopes[at]) - mean) * scale;
             if with_cap {

@@ -58,6 +58,12 @@ fn vector(x: &CubeTensor, len: usize) -> VectorSize {
     sizes.filter(|&size| len.is_multiple_of(size)).max().unwrap_or(1)
 }
 
+/// `x`, or `cap·tanh(x/cap)`.
+#[cube]
+fn capped(x: f32, cap: f32, #[comptime] with_cap: bool) -> f32 {
+    if with_cap { (x / cap).tanh() * cap } else { x }
+}
+
 /// Memory for sums and maxima of a cube.
 #[cube]
 fn scratch() -> Shared<[f32]> {

@@ -4,7 +4,7 @@ use burn::{backend::TensorMetadata, tensor::DType};
 use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{ir::ElemType, prelude::*};
 
-use super::{cube_each, element, empty, max_of_cube, scratch, sum_of_cube};
+use super::{capped, cube_each, element, empty, max_of_cube, scratch, sum_of_cube};
 use crate::kernels::score::{COLUMNS, ScoreOps};
 
 impl ScoreOps for CubeBackend {
@@ -47,12 +47,6 @@ impl ScoreOps for CubeBackend {
         }
         out
     }
-}
-
-/// z of a raw logit.
-#[cube]
-fn capped(raw: f32, cap: f32, #[comptime] with_cap: bool) -> f32 {
-    if with_cap { (raw / cap).tanh() * cap } else { raw }
 }
 
 #[cube(launch_unchecked)]
