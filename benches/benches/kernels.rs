@@ -4,10 +4,8 @@
 use anyhow::Result;
 use burn::tensor::Tensor;
 use cai_benches::{GemmaShape, prompts, random};
-use cai_model::{
-    kernels::{self, Visibility},
-    loss::{self, Trained},
-};
+use cai_kernels::Visibility;
+use cai_model::loss::{self, Trained};
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
 
 fn main() -> Result<()> {
@@ -25,7 +23,9 @@ fn rms_norm(criterion: &mut Criterion) -> Result<()> {
         let weight = random("weight", [width])?;
         let inputs = [random("x", [tokens, width])?];
         group.throughput(Throughput::Elements(tokens as u64));
-        both_passes(&mut group, model, inputs, |[x]| kernels::rms_norm(x, weight.clone(), 1e-6));
+        both_passes(&mut group, model, inputs, |[x]| {
+            cai_kernels::rms_norm(x, weight.clone(), 1e-6)
+        });
     }
     Ok(())
 }
@@ -35,7 +35,7 @@ fn geglu(criterion: &mut Criterion) -> Result<()> {
     for (model, tokens, width) in [("mini", 2048, 1024), ("2b", 256, 16_384)] {
         let inputs = [random("gate", [tokens, width])?, random("up", [tokens, width])?];
         group.throughput(Throughput::Elements(tokens as u64));
-        both_passes(&mut group, model, inputs, |[gate, up]| kernels::geglu(gate, up));
+        both_passes(&mut group, model, inputs, |[gate, up]| cai_kernels::geglu(gate, up));
     }
     Ok(())
 }
@@ -51,7 +51,7 @@ fn attention(criterion: &mut Criterion) -> Result<()> {
         let inputs = [q, random("k", shared)?, random("v", shared)?];
         group.throughput(Throughput::Elements((batch * tokens) as u64));
         both_passes(&mut group, model, inputs, |[q, k, v]| {
-            kernels::attention(q, k, v, &visibility, scale, None)
+            cai_kernels::attention(q, k, v, &visibility, scale, None)
         });
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::{hint::black_box, time::Instant};
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
-use cai_model::{gemma::Gemma, kernels, model::weights_dtype};
+use cai_model::{gemma::Gemma, model::weights_dtype};
 use rayon::prelude::*;
 
 use crate::random;
@@ -71,7 +71,7 @@ pub fn decode_products(gemma: &Gemma, rows: usize) -> Result<f64> {
         weights.iter().map(|w| random("x", [rows, w.dims()[1]])).collect::<Result<_>>()?;
     Ok(shortest(50, || {
         for (x, weight) in inputs.iter().zip(&weights) {
-            black_box(kernels::linear(x.clone(), weight.clone()));
+            black_box(cai_kernels::linear(x.clone(), weight.clone()));
         }
     }))
 }

@@ -3,6 +3,7 @@
 //! Deriving by name and index, and not by drawing from one stream, keeps a draw the same when work
 //! before it is skipped, reordered or resumed.
 
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,19 @@ impl Seed {
         hasher.update(data);
         hasher.finalize().into()
     }
+}
+
+/// `count` draws of N(0, std²) by the Box–Muller transform.
+pub fn gaussian(count: usize, std: f64, seed: Seed) -> Vec<f32> {
+    let mut rng = seed.rng();
+    let pair = |rng: &mut ChaCha8Rng| {
+        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * std;
+        let angle = std::f64::consts::TAU * rng.random::<f64>();
+        [(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]
+    };
+    let mut draws: Vec<f32> = (0..count.div_ceil(2)).flat_map(|_| pair(&mut rng)).collect();
+    draws.truncate(count);
+    draws
 }
 
 fn first_u64(digest: [u8; 32]) -> u64 {

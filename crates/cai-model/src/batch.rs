@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+pub use cai_kernels::Segment;
+
 use crate::{Error, Result};
 
 /// Which side of a row the pads stand on.
@@ -11,21 +13,6 @@ pub enum Side {
     Right,
     /// Text last: generation.
     Left,
-}
-
-/// A text, or a part of one, inside a row.
-///
-/// Without a parent it is a text of its own: positions begin at 0, and it sees nothing else. With
-/// one it continues the parent's text, as each of two completions of one prompt does: positions go
-/// on after the parent's last, and it sees the parent but no other segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Its first slot in the row.
-    pub start: usize,
-    /// Tokens.
-    pub len: usize,
-    /// Number of the row's segment that it continues, which itself continues none.
-    pub parent: Option<usize>,
 }
 
 /// A padded batch of token ids.

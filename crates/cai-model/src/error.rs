@@ -63,13 +63,8 @@ pub enum Error {
         remedy: String,
     },
     /// The device setting is unknown or was not compiled in.
-    #[error("device '{setting}': {reason}")]
-    Device {
-        /// The setting as given.
-        setting: String,
-        /// What is wrong and what to do.
-        reason: String,
-    },
+    #[error(transparent)]
+    Device(#[from] cai_kernels::DeviceError),
     /// A request that the model cannot serve.
     #[error("{0}")]
     Input(String),

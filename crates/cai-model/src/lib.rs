@@ -20,16 +20,14 @@
 
 pub mod batch;
 pub mod checkpoint;
-pub mod device;
 mod error;
 pub mod gemma;
 pub mod generate;
-pub mod kernels;
 pub mod lora;
 pub mod loss;
 pub mod model;
-pub mod quantize;
 pub mod score;
 pub mod tokenizer;
 
+pub use cai_kernels::{device, quantize};
 pub use error::{Error, Result};

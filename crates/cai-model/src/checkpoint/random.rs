@@ -3,7 +3,10 @@
 use std::{borrow::Cow, path::Path};
 
 use burn::tensor::{DType, Device, Tensor};
-use cai_data::{atomic, seed::Seed};
+use cai_data::{
+    atomic,
+    seed::{Seed, gaussian},
+};
 use half::bf16;
 use rayon::prelude::*;
 use safetensors::Dtype;
@@ -11,7 +14,7 @@ use safetensors::Dtype;
 use super::{LazyTensor, SHARD_BYTES, copy_companions, file_dtype, write_model};
 use crate::{
     Result,
-    gemma::{Gemma, GemmaConfig, TensorSource, gaussian},
+    gemma::{Gemma, GemmaConfig, TensorSource},
 };
 
 /// Numbers that come from one seed.

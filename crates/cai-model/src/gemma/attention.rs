@@ -3,14 +3,13 @@ use burn::{
     tensor::{Int, Tensor},
 };
 
+use cai_kernels::Visibility;
+
 use super::{
     GemmaConfig, Linear, Pass, RmsNorm, TensorSource, Variant, cache::KvCache, layer::only,
     rope::RopeTable,
 };
-use crate::{
-    Result,
-    kernels::{self, Visibility},
-};
+use crate::Result;
 
 /// Grouped-query attention with RoPE; query heads share key/value heads.
 #[derive(Module, Debug)]
@@ -109,7 +108,7 @@ impl Attention {
             Some((layer, cache)) => cache.append(layer, [k, v]),
             None => [k, v],
         };
-        let out = kernels::attention(q, k, v, &context.visibility, scale, softcap);
+        let out = cai_kernels::attention(q, k, v, &context.visibility, scale, softcap);
         let out = only(out.swap_dims(1, 2).reshape([batch, tokens, heads * head_dim]), at);
         let [batch, tokens, inner] = out.dims();
         let out = self.o_proj.forward(out.reshape([batch * tokens, inner]), pass);

@@ -1,7 +1,7 @@
 use burn::{module::Module, tensor::Tensor};
 
 use super::{GemmaConfig, Linear, Pass, TensorSource};
-use crate::{Result, kernels};
+use crate::Result;
 
 /// GeGLU: `down(gelu(gate(x)) · up(x))` (Shazeer, arXiv 2002.05202).
 #[derive(Module, Debug)]
@@ -32,6 +32,6 @@ impl Mlp {
     pub fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
         let gate = self.gate_proj.forward(x.clone(), pass);
         let up = self.up_proj.forward(x, pass);
-        self.down_proj.forward(kernels::geglu(gate, up), pass)
+        self.down_proj.forward(cai_kernels::geglu(gate, up), pass)
     }
 }

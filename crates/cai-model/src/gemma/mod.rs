@@ -27,5 +27,5 @@ pub use norm::RmsNorm;
 pub use pass::Pass;
 pub use presets::{PRESETS, preset};
 pub use replay::Replay;
-pub use source::{RandomInit, TensorSource, gaussian, param};
+pub use source::{RandomInit, TensorSource, param};
 pub use weight::Weight;

@@ -7,7 +7,9 @@ use super::{
     DecoderLayer, GemmaConfig, LayerKind, Linear, Pass, Replay, RmsNorm, TensorSource, Weight,
     attention::Context, cache::KvCache, noise, rope::RopeTable,
 };
-use crate::{Result, batch::TokenBatch, kernels::Visibility};
+use cai_kernels::Visibility;
+
+use crate::{Result, batch::TokenBatch};
 
 /// Token embedding, `[vocabulary, hidden]`.
 #[derive(Module, Debug)]

@@ -4,7 +4,7 @@ use burn::{
 };
 
 use super::{TensorSource, param};
-use crate::{Result, kernels};
+use crate::Result;
 
 /// Gemma's RMSNorm: `x / √(mean(x²) + ε) · (1 + w)`, computed in f32 and cast back.
 ///
@@ -30,6 +30,6 @@ impl RmsNorm {
 
     /// Normalises the last dimension.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        kernels::rms_norm(x, self.weight.val(), self.eps)
+        cai_kernels::rms_norm(x, self.weight.val(), self.eps)
     }
 }

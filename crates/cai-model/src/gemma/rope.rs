@@ -3,7 +3,6 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::RopeConfig;
-use crate::kernels;
 
 /// Cosines and sines of every token's angles, `[rows, 1, tokens, head_dim / 2]`, where rows is 1
 /// when all rows of a batch have the same positions.
@@ -41,6 +40,6 @@ impl RopeTable {
 
     /// Rotates `x` `[batch, heads, tokens, head_dim]`.
     pub(super) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        kernels::rotate(x, self.cos.clone(), self.sin.clone())
+        cai_kernels::rotate(x, self.cos.clone(), self.sin.clone())
     }
 }

@@ -4,8 +4,7 @@ use burn::{
     module::{Param, ParamId},
     tensor::{Device, Tensor, TensorData},
 };
-use cai_data::seed::Seed;
-use rand::RngExt;
+use cai_data::seed::{Seed, gaussian};
 
 use super::Weight;
 use crate::Result;
@@ -53,17 +52,4 @@ impl TensorSource for RandomInit {
         };
         Ok(Tensor::from_data(TensorData::new(data, shape), &self.device))
     }
-}
-
-/// `count` draws of N(0, std²) by the Box–Muller transform.
-pub fn gaussian(count: usize, std: f64, seed: Seed) -> Vec<f32> {
-    let mut rng = seed.rng();
-    let pair = |rng: &mut rand_chacha::ChaCha8Rng| {
-        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * std;
-        let angle = std::f64::consts::TAU * rng.random::<f64>();
-        [(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]
-    };
-    let mut draws: Vec<f32> = (0..count.div_ceil(2)).flat_map(|_| pair(&mut rng)).collect();
-    draws.truncate(count);
-    draws
 }

@@ -9,10 +9,7 @@ use burn::{
 };
 
 use super::param;
-use crate::{
-    kernels,
-    quantize::{self, QuantMatrix},
-};
+use crate::quantize::{self, QuantMatrix};
 
 /// A matrix `[out, in]`. As a module, a quantised one has no parameters.
 #[derive(Clone, Debug)]
@@ -64,7 +61,7 @@ impl Weight {
     /// `x·Wᵀ`: `[rows, in]` to `[rows, out]`.
     pub fn project(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Dense(weight) => kernels::linear(x, weight.val()),
+            Self::Dense(weight) => cai_kernels::linear(x, weight.val()),
             Self::Quantized(weight, _) => quantize::matmul_transposed(x, weight),
         }
     }

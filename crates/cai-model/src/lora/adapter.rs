@@ -6,10 +6,7 @@ use cai_data::seed::Seed;
 use rand::RngExt;
 
 use super::{Dora, dropout};
-use crate::{
-    gemma::{Linear, Pass, param},
-    kernels,
-};
+use crate::gemma::{Linear, Pass, param};
 
 /// One low-rank update `s·B·A`, applied to activations: `s·(x·Aᵀ)·Bᵀ`; with DoRA the sum of base and
 /// update is scaled by output.
@@ -74,7 +71,7 @@ impl LoraAdapter {
     /// `[out, in]`. Factors are kept in f32 and cast to the activations' type.
     pub fn project(&self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         let (a, b) = (self.lora_a.val(), self.lora_b.val());
-        kernels::lora_linear(x, weight, a, b, self.settings.scale)
+        cai_kernels::lora_linear(x, weight, a, b, self.settings.scale)
     }
 
     /// `[rows, in]` to `[rows, out]`: the projection with its update. `project` is the base alone,

@@ -9,11 +9,12 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation::log_softmax};
 
+use cai_kernels::RowScores;
+
 use crate::{
     Result,
     batch::{Segment, TokenBatch},
     gemma::{Gemma, Pass, Replay},
-    kernels::{self, RowScores},
     tokenizer::Example,
 };
 
@@ -200,7 +201,7 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         let count = chunk.min(tokens - start);
         let raw = head.project(hidden.clone().narrow(0, start, count)).inner().cast(DType::F32);
         let targets = &trained.targets[start..start + count];
-        let (rows, slopes) = kernels::score_rows(raw, targets, softcap, gradient);
+        let (rows, slopes) = cai_kernels::score_rows(raw, targets, softcap, gradient);
         scores.push(rows);
         // ∂ log p / ∂h = ∂ log p / ∂raw · E
         let unit = |slopes: Tensor<2>| head.project_back(slopes.cast(hidden.dtype())).inner();

@@ -452,7 +452,7 @@ impl Vector for f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::random;
+    use crate::testing::random;
 
     fn numbers(name: &str, count: usize) -> Vec<f32> {
         random(name, [1, count]).into_data().iter().collect()

@@ -145,7 +145,7 @@ fn swap(x: FlexTensor) -> FlexTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check, check_half, random};
+    use crate::testing::{check, check_half, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {

@@ -6,7 +6,7 @@ use super::{
     Rule,
     block::{Keys, View, layout, queries_of_block},
 };
-use crate::kernels::{
+use crate::{
     cpu::{self, vectorized},
     matrix::{Matrix, MatrixMut},
 };

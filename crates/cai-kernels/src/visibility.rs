@@ -4,7 +4,20 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
-use crate::batch::Segment;
+/// A text, or a part of one, inside a row.
+///
+/// Without a parent it is a text of its own: positions begin at 0, and it sees nothing else. With
+/// one it continues the parent's text, as each of two completions of one prompt does: positions go
+/// on after the parent's last, and it sees the parent but no other segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its first slot in the row.
+    pub start: usize,
+    /// Tokens.
+    pub len: usize,
+    /// Number of the row's segment that it continues, which itself continues none.
+    pub parent: Option<usize>,
+}
 
 /// The keys that one query sees: two ranges of slots, `[start, end)` each, the first behind which
 /// the second begins. Either may be empty, not both.

@@ -5,7 +5,7 @@ use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTens
 use cubecl::{ir::ElemType, prelude::*};
 
 use super::{capped, cube_each, element, empty, max_of_cube, scratch, sum_of_cube};
-use crate::kernels::score::{COLUMNS, ScoreOps};
+use crate::score::{COLUMNS, ScoreOps};
 
 impl ScoreOps for CubeBackend {
     fn score(raw: CubeTensor, targets: CubeTensor, softcap: Option<f32>) -> CubeTensor {

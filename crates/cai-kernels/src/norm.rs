@@ -265,7 +265,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check, check_half, random};
+    use crate::testing::{check, check_half, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {

@@ -1,15 +1,12 @@
 //! Checks of a fused kernel against its reference and against differences.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use cai_data::seed::Seed;
-
-use crate::gemma::{RandomInit, TensorSource};
+use cai_data::seed::{Seed, gaussian};
 
 /// Draws of N(0, 1) that depend on `name`.
 pub fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
-    let mut source = RandomInit { seed: Seed(5), std: 1.0, device: Device::flex() };
-    let flat: Tensor<2> = source.tensor(name, [1, shape.iter().product()]).unwrap();
-    flat.reshape(shape)
+    let values = gaussian(shape.iter().product(), 1.0, Seed(5).derive(name));
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
 /// Where references compute, and fused versions beside those on CPU: on the device that

@@ -200,8 +200,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        batch::Segment,
-        kernels::testing::{check, check_half, random},
+        Segment,
+        testing::{check, check_half, random},
     };
 
     const HEADS: usize = 4;

@@ -178,7 +178,7 @@ fn add(out: &mut FlexTensor, lhs: Matrix, rhs: Matrix) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check, close, random};
+    use crate::testing::{check, close, random};
 
     #[test]
     fn a_projection_is_a_product() {

@@ -14,7 +14,7 @@ use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTens
 use cubecl::{ir::ElemType, prelude::*};
 
 use super::{capped, cube_each, element, empty, max_of_cube, scratch, sum_of_cube};
-use crate::kernels::attention::{AttentionOps, Rule};
+use crate::attention::{AttentionOps, Rule};
 
 /// Scores of one block, at most: 128 MiB in bf16. Few in tests, so that they see several blocks.
 const SCORES: usize = if cfg!(test) { 1 << 14 } else { 1 << 26 };

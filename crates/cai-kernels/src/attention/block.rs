@@ -3,7 +3,7 @@
 use burn_flex::{FlexTensor, Layout};
 
 use super::Rule;
-use crate::kernels::{Seen, cpu, matrix::Matrix};
+use crate::{Seen, cpu, matrix::Matrix};
 
 /// Scores of one block, at most: 512 KiB, half of a second-level cache.
 const SCORES: usize = 1 << 17;

@@ -5,7 +5,7 @@ use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTens
 use cubecl::{ir::ElemType, prelude::*};
 
 use super::{element, empty, one_each};
-use crate::kernels::rope::RopeOps;
+use crate::rope::RopeOps;
 
 impl RopeOps for CubeBackend {
     fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, sign: f32) -> CubeTensor {

@@ -5,7 +5,7 @@ use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTens
 use cubecl::{ir::ElemType, prelude::*};
 
 use super::{cube_each, element, empty, one_each, scratch, sum_of_cube};
-use crate::kernels::norm::NormOps;
+use crate::norm::NormOps;
 
 impl NormOps for CubeBackend {
     fn rms_norm(x: CubeTensor, weight: CubeTensor, eps: f32) -> (CubeTensor, CubeTensor) {

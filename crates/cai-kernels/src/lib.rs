@@ -1,4 +1,4 @@
-//! The operations between matrix products, each behind one function.
+//! The operations that a decoder is made of, each behind one function, and the devices they run on.
 //!
 //! Each has a reference in Burn's operations, which runs on every device, and a trait with its forward
 //! and its backward pass, written by hand, for those devices that have a fused version: f32 on CPU (one
@@ -11,11 +11,13 @@ mod attention;
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
+pub mod device;
 mod few;
 mod geglu;
 mod linear;
 mod matrix;
 mod norm;
+pub mod quantize;
 mod rope;
 mod score;
 #[cfg(test)]
@@ -23,12 +25,13 @@ mod testing;
 mod visibility;
 
 pub use attention::attention;
+pub use device::DeviceError;
 pub use geglu::geglu;
 pub use linear::{linear, lora_linear};
 pub use norm::rms_norm;
 pub use rope::rotate;
 pub use score::{RowScore, RowScores, score_rows};
-pub use visibility::{Seen, Visibility};
+pub use visibility::{Seen, Segment, Visibility};
 
 use burn::tensor::Tensor;
 

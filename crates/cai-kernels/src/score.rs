@@ -242,7 +242,7 @@ vectorized! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{close, device, random};
+    use crate::testing::{close, device, random};
 
     #[test]
     fn the_fused_version_is_the_reference() {

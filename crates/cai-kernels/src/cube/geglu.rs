@@ -5,7 +5,7 @@ use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTens
 use cubecl::{ir::ElemType, prelude::*};
 
 use super::{element, empty, one_each, vector};
-use crate::kernels::geglu::{A, B, GegluOps};
+use crate::geglu::{A, B, GegluOps};
 
 impl GegluOps for CubeBackend {
     fn geglu(gate: CubeTensor, up: CubeTensor) -> CubeTensor {

@@ -4,7 +4,17 @@ use burn::tensor::Device;
 #[cfg(any(feature = "vulkan", feature = "wgpu"))]
 use burn::tensor::{DeviceKind, DeviceType};
 
-use crate::{Error, Result};
+/// The device setting is unknown, was not compiled in, or names what is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("device '{setting}': {reason}")]
+pub struct DeviceError {
+    /// The setting as given.
+    pub setting: String,
+    /// What is wrong and what to do.
+    pub reason: String,
+}
+
+type Result<T> = std::result::Result<T, DeviceError>;
 
 /// Parses a device setting: `cpu`, `cuda[:n]`, `vulkan[:n]`, `wgpu[:n]` or `ndarray`.
 ///
@@ -15,12 +25,12 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::Device`] for an unknown name, a bad index, an adapter that is not there, or a backend that
+/// [`DeviceError`] for an unknown name, a bad index, an adapter that is not there, or a backend that
 /// was not compiled in (the message names the cargo feature).
 pub fn parse(setting: &str) -> Result<Device> {
     let (name, which) = setting.split_once(':').unwrap_or((setting, "0"));
     let index = || {
-        which.parse::<usize>().map_err(|_| Error::Device {
+        which.parse::<usize>().map_err(|_| DeviceError {
             setting: setting.into(),
             reason: format!("'{which}' is not a device number; write for example {name}:0"),
         })
@@ -33,7 +43,7 @@ pub fn parse(setting: &str) -> Result<Device> {
         "cuda" => cuda(setting, index()?),
         "vulkan" => vulkan(setting, gpu()?),
         "wgpu" => wgpu(setting, gpu()?),
-        _ => Err(Error::Device {
+        _ => Err(DeviceError {
             setting: setting.into(),
             reason: "unknown; use cpu, cuda[:n], vulkan[:n], wgpu[:n] or ndarray".into(),
         }),
@@ -74,8 +84,8 @@ pub fn among_workers<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 #[allow(dead_code, reason = "unused when every backend is compiled in")]
-fn missing(setting: &str, feature: &str) -> Error {
-    Error::Device {
+fn missing(setting: &str, feature: &str) -> DeviceError {
+    DeviceError {
         setting: setting.into(),
         reason: format!(
             "this build has no {feature} backend; build with `--features {feature}` \
@@ -130,7 +140,7 @@ fn adapter(setting: &str, gpu: Option<usize>, api: DeviceType, cpu: Device) -> R
         None => (cpus.first(), "driver that computes on the CPU; Mesa has one".into()),
         Some(index) => (gpus.get(index), format!("GPU {index}")),
     };
-    found.cloned().ok_or_else(|| Error::Device {
+    found.cloned().ok_or_else(|| DeviceError {
         setting: setting.into(),
         reason: format!("no {wanted} (GPUs found: {}; see `vulkaninfo --summary`)", gpus.len()),
     })
