@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::GemmaConfig;
+use super::DecoderSpec;
 use crate::{Error, Result};
 
 /// Keys and values of the tokens so far, in buffers of one size.
@@ -12,13 +12,11 @@ use crate::{Error, Result};
 /// when the first tokens are written, in the dtype of the model's keys.
 #[derive(Debug)]
 pub struct KvCache {
-    /// Keys and values of each layer, `[rows · capacity, kv_heads · head_dim]`.
+    /// Keys and values of each layer that makes its own, `[rows · capacity, kv_heads · head_dim]`.
     layers: Vec<Option<[Tensor<2>; 2]>>,
     /// Tokens of each row.
     lengths: Vec<usize>,
     capacity: usize,
-    heads: usize,
-    head_dim: usize,
     /// Where the tokens of the pass under way go.
     write: Option<Write>,
 }
@@ -44,15 +42,9 @@ enum Read {
 
 impl KvCache {
     /// Room for `rows` sequences of at most `capacity` tokens each.
-    pub fn new(config: &GemmaConfig, rows: usize, capacity: usize) -> Self {
-        Self {
-            layers: (0..config.num_hidden_layers).map(|_| None).collect(),
-            lengths: vec![0; rows],
-            capacity,
-            heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            write: None,
-        }
+    pub fn new(spec: &DecoderSpec, rows: usize, capacity: usize) -> Self {
+        let layers = spec.layers.iter().map(|_| None).collect();
+        Self { layers, lengths: vec![0; rows], capacity, write: None }
     }
 
     /// Tokens of each row.
@@ -171,17 +163,17 @@ impl KvCache {
         let buffers = [put(keys, &new[0]), put(values, &new[1])];
         let seen = match &write.read {
             Read::New => new,
-            read => buffers.clone().map(|buffer| self.seen(buffer, read)),
+            read => buffers.clone().map(|buffer| self.seen(buffer, [heads, dim], read)),
         };
         self.layers[layer] = Some(buffers);
         seen
     }
 
-    fn seen(&self, buffer: Tensor<2>, read: &Read) -> Tensor<4> {
+    fn seen(&self, buffer: Tensor<2>, [heads, dim]: [usize; 2], read: &Read) -> Tensor<4> {
         let all = self.lengths.len();
-        let buffer = buffer.reshape([all, self.capacity, self.heads, self.head_dim]);
+        let buffer = buffer.reshape([all, self.capacity, heads, dim]);
         let of = |rows: Range<usize>, keys: usize| {
-            buffer.clone().slice([rows, 0..keys, 0..self.heads, 0..self.head_dim])
+            buffer.clone().slice([rows, 0..keys, 0..heads, 0..dim])
         };
         let seen = match read {
             Read::New => buffer.clone(),

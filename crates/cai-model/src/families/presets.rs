@@ -72,12 +72,12 @@ fn merge(config: &mut Value, keys: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gemma::GemmaConfig;
+    use crate::decoder::DecoderSpec;
 
     #[test]
     fn presets_have_the_published_numbers_of_parameters() {
         let parameters = |name| {
-            let config = GemmaConfig::from_json(preset(name).unwrap()).unwrap();
+            let config = DecoderSpec::from_json(preset(name).unwrap()).unwrap();
             config.num_parameters()
         };
         assert_eq!(parameters("gemma-2b"), 2_506_172_416);

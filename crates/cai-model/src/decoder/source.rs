@@ -18,6 +18,17 @@ pub trait TensorSource {
     /// When it is missing or has another shape.
     fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>>;
 
+    /// A tensor of one dimension that multiplies or is added: a norm's weight, a bias. `identity` is
+    /// the value of its entries that changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TensorSource::tensor`].
+    fn gain(&mut self, name: &str, width: usize, identity: f64) -> Result<Tensor<1>> {
+        let _ = identity;
+        self.tensor(name, [width])
+    }
+
     /// The embedding or the weight of a projection, which a source may quantise.
     ///
     /// # Errors
@@ -34,7 +45,8 @@ pub fn param<const D: usize>(name: &str, tensor: Tensor<D>) -> Param<Tensor<D>> 
     Param::initialized(ParamId::from(Seed(0).derive(name).0), tensor)
 }
 
-/// Gaussian weights with standard deviation `std`, zero norms: what transformers initialises with.
+/// Gaussian weights with standard deviation `std`, norms and biases that change nothing: what
+/// transformers initialises with.
 pub struct RandomInit {
     /// Every tensor's numbers come from this seed and its name.
     pub seed: Seed,
@@ -46,10 +58,23 @@ pub struct RandomInit {
 
 impl TensorSource for RandomInit {
     fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
-        let data = match D {
-            1 => vec![0.0; shape.iter().product()],
-            _ => gaussian(shape.iter().product(), self.std, self.seed.derive(name)),
-        };
+        let data = gaussian(shape.iter().product(), self.std, self.seed.derive(name));
         Ok(Tensor::from_data(TensorData::new(data, shape), &self.device))
+    }
+
+    fn gain(&mut self, _: &str, width: usize, identity: f64) -> Result<Tensor<1>> {
+        Ok(Tensor::full([width], identity, &self.device))
+    }
+}
+
+/// Notes the tensors that a model asks for: names and shapes.
+#[derive(Default)]
+pub(crate) struct Shapes(pub(crate) Vec<(String, Vec<usize>)>);
+
+impl TensorSource for Shapes {
+    fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+        self.0.push((name.into(), shape.to_vec()));
+        // One number, seen as many: nothing of the model is in memory.
+        Ok(Tensor::<D>::zeros([1; D], &Device::flex()).expand(shape))
     }
 }

@@ -1,38 +1,64 @@
-use burn::{module::Module, tensor::Tensor};
+use burn::{
+    module::{Module, Param},
+    tensor::Tensor,
+};
 
-use super::{Pass, TensorSource, Weight};
+use super::{Pass, TensorSource, Weight, param};
 use crate::{Result, lora::LoraAdapter};
 
-/// A projection without bias, and its adapter if it has one.
+/// A projection, and its adapter if it has one.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[out, in]`, as Hugging Face stores it.
     pub weight: Weight,
+    /// Added to every output, `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
     /// The low-rank update (LoRA, arXiv 2106.09685).
     pub lora: Option<LoraAdapter>,
 }
 
 impl Linear {
+    /// Without a bias.
     pub(super) fn load(
         source: &mut impl TensorSource,
         name: &str,
         size: [usize; 2],
     ) -> Result<Self> {
-        Ok(Self { weight: source.weight(&format!("{name}.weight"), size)?, lora: None })
+        let weight = source.weight(&format!("{name}.weight"), size)?;
+        Ok(Self { weight, bias: None, lora: None })
+    }
+
+    /// With a bias where the spec says so.
+    pub(super) fn load_biased(
+        source: &mut impl TensorSource,
+        name: &str,
+        size: [usize; 2],
+        bias: bool,
+    ) -> Result<Self> {
+        let mut linear = Self::load(source, name, size)?;
+        if bias {
+            let name = format!("{name}.bias");
+            linear.bias = Some(param(&name, source.gain(&name, size[0], 0.0)?));
+        }
+        Ok(linear)
     }
 
     /// `[rows, in]` to `[rows, out]`, with the adapter's update.
     pub fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
-        match (&self.lora, &self.weight) {
+        let y = match (&self.lora, &self.weight) {
             (Some(lora), Weight::Dense(weight)) if lora.is_plain(pass) => {
                 lora.project(x, weight.val())
             }
             (Some(lora), _) => lora.forward(x, |x| self.project(x), pass),
             (None, _) => self.project(x),
+        };
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
         }
     }
 
-    /// The base alone, `x·Wᵀ`: `[rows, in]` to `[rows, out]`.
+    /// The base's weight alone, `x·Wᵀ`: `[rows, in]` to `[rows, out]`.
     pub fn project(&self, x: Tensor<2>) -> Tensor<2> {
         self.weight.project(x)
     }
