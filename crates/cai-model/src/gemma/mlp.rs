@@ -1,4 +1,5 @@
 use burn::{module::Module, tensor::Tensor};
+use cai_kernels::{Activation, gated};
 
 use super::{GemmaConfig, Linear, Pass, TensorSource};
 use crate::Result;
@@ -32,6 +33,6 @@ impl Mlp {
     pub fn forward(&self, x: Tensor<2>, pass: &Pass) -> Tensor<2> {
         let gate = self.gate_proj.forward(x.clone(), pass);
         let up = self.up_proj.forward(x, pass);
-        self.down_proj.forward(cai_kernels::geglu(gate, up), pass)
+        self.down_proj.forward(gated(gate, up, Activation::GeluTanh), pass)
     }
 }

@@ -30,6 +30,6 @@ impl RmsNorm {
 
     /// Normalises the last dimension.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        cai_kernels::rms_norm(x, self.weight.val(), self.eps)
+        cai_kernels::rms_norm(x, self.weight.val(), 1.0, self.eps)
     }
 }
