@@ -4,14 +4,15 @@
 use anyhow::Result;
 use burn::tensor::Tensor;
 use cai_benches::{GemmaShape, prompts, random};
-use cai_kernels::Visibility;
+use cai_kernels::{Activation, Visibility};
 use cai_model::loss::{self, Trained};
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
 
 fn main() -> Result<()> {
     cai_benches::run(|criterion| {
         rms_norm(criterion)?;
-        geglu(criterion)?;
+        gated(criterion, "geglu", Activation::GeluTanh)?;
+        gated(criterion, "swiglu", Activation::Silu)?;
         attention(criterion)?;
         score_tokens(criterion)
     })
@@ -24,18 +25,20 @@ fn rms_norm(criterion: &mut Criterion) -> Result<()> {
         let inputs = [random("x", [tokens, width])?];
         group.throughput(Throughput::Elements(tokens as u64));
         both_passes(&mut group, model, inputs, |[x]| {
-            cai_kernels::rms_norm(x, weight.clone(), 1e-6)
+            cai_kernels::rms_norm(x, weight.clone(), 1.0, 1e-6)
         });
     }
     Ok(())
 }
 
-fn geglu(criterion: &mut Criterion) -> Result<()> {
-    let mut group = criterion.benchmark_group("geglu");
+fn gated(criterion: &mut Criterion, name: &str, activation: Activation) -> Result<()> {
+    let mut group = criterion.benchmark_group(name);
     for (model, tokens, width) in [("mini", 2048, 1024), ("2b", 256, 16_384)] {
         let inputs = [random("gate", [tokens, width])?, random("up", [tokens, width])?];
         group.throughput(Throughput::Elements(tokens as u64));
-        both_passes(&mut group, model, inputs, |[gate, up]| cai_kernels::geglu(gate, up));
+        both_passes(&mut group, model, inputs, |[gate, up]| {
+            cai_kernels::gated(gate, up, activation)
+        });
     }
     Ok(())
 }
