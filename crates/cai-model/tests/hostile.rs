@@ -12,7 +12,7 @@ use cai_data::seed::Seed;
 use cai_model::{
     batch::TokenBatch,
     device,
-    gemma::{Gemma, Pass},
+    decoder::{Decoder, Pass},
     model::{LanguageModel, check},
     quantize::Bits,
 };
@@ -52,7 +52,7 @@ fn load(files: &Folder, bits: Option<Bits>) -> Result<(), String> {
         let device = device::parse("cpu")?;
         let adapter = dir.path().join("adapter");
         let model = LanguageModel::load_quantized(dir.path(), Some(&adapter), bits, &device)?;
-        run(&model.gemma, &device);
+        run(&model.decoder, &device);
         Ok(())
     };
     match catch_unwind(AssertUnwindSafe(work)) {
@@ -62,9 +62,9 @@ fn load(files: &Folder, bits: Option<Bits>) -> Result<(), String> {
     }
 }
 
-fn run(gemma: &Gemma, device: &burn::tensor::Device) {
+fn run(decoder: &Decoder, device: &burn::tensor::Device) {
     let batch = TokenBatch::right(&[&[2, 5, 7]], 0, device);
-    let hidden = gemma.hidden(&batch, &Pass::default());
+    let hidden = decoder.hidden(&batch, &Pass::default());
     assert_eq!(hidden.dims()[1], 3);
 }
 

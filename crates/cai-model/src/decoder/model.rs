@@ -183,6 +183,13 @@ impl Decoder {
         Head { weight, trained: self.head_rows.as_ref().or(tied) }
     }
 
+    /// Gives the decoder a head of its own, in place of a tied one or another.
+    pub(crate) fn set_head(&mut self, weight: Weight) {
+        self.lm_head = Some(Linear { weight, bias: None, lora: None });
+        self.spec.tie_word_embeddings = false;
+        self.spec.raw["tie_word_embeddings"] = false.into();
+    }
+
     /// Memory that the matrices take, scales of quantised ones included, per weight.
     pub fn bytes_per_weight(&self) -> f64 {
         let (bytes, count) = self.weights().iter().fold((0, 0), |(bytes, count), weight| {

@@ -137,6 +137,22 @@ impl DecoderSpec {
         Ok(())
     }
 
+    /// Whether a checkpoint may hold the tensor `name` though nothing reads it: projections of keys
+    /// and values in a layer that takes another's.
+    pub(crate) fn ignores(&self, name: &str) -> bool {
+        let Some((layer, part)) =
+            name.strip_prefix("model.layers.").and_then(|rest| rest.split_once(".self_attn."))
+        else {
+            return false;
+        };
+        let takes = |layer: &LayerSpec| {
+            matches!(layer.attention.keys_values, KeysValues::OfLayer(_))
+        };
+        let layer = layer.parse().ok().and_then(|i: usize| self.layers.get(i));
+        let unused = ["k_proj.", "v_proj.", "k_norm.", "v_norm."];
+        layer.is_some_and(takes) && unused.iter().any(|name| part.starts_with(name))
+    }
+
     /// Of every layer.
     pub fn attentions(&self) -> impl Iterator<Item = &AttentionSpec> {
         self.layers.iter().map(|layer| &layer.attention)
@@ -148,6 +164,19 @@ impl DecoderSpec {
         // Shapes are there for any name: nothing can be missing.
         let _: Result<Decoder> = Decoder::load(self, &mut shapes);
         shapes.0
+    }
+
+    /// Every projection that an adapter can stand on: its name and `[out, in]`.
+    pub fn projections(&self) -> Vec<(String, [usize; 2])> {
+        let projection = |(name, shape): (String, Vec<usize>)| {
+            let name = name.strip_suffix(".weight")?;
+            let table = name.contains("embed_tokens") || name == "lm_head";
+            match shape[..] {
+                [out, input] if !table => Some((name.to_string(), [out, input])),
+                _ => None,
+            }
+        };
+        self.tensors().into_iter().filter_map(projection).collect()
     }
 
     /// Parameters of the base model, a tied head counted once.

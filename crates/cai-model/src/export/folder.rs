@@ -1,17 +1,16 @@
-//! A Hugging Face model folder, in and out.
+//! A Hugging Face model folder.
 
 use std::{borrow::Cow, path::Path};
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
-    tensor::{DType, Device, Tensor},
+    tensor::{DType, Tensor},
 };
 
-use super::{LazyTensor, Spelling, WeightFiles, file_dtype, write_model};
+use super::{LazyTensor, file_dtype, write_model};
 use crate::{
     Error, Result,
-    gemma::{Gemma, GemmaConfig, TensorSource, Weight},
-    quantize::Bits,
+    decoder::{Decoder, Weight},
 };
 
 /// Largest size of a weights file; a larger model is saved in shards.
@@ -26,74 +25,7 @@ const COMPANIONS: [&str; 5] = [
     "special_tokens_map.json",
 ];
 
-/// Loads the weights of a folder as `dtype` onto `device`, or its matrices in `bits`: every tensor
-/// of the model is filled exactly once. Tensors of the file that the model has no place for are an
-/// error, except an `lm_head.weight` beside a tied head, which repeats the embedding, and the part
-/// of a Gemma 3 that sees images, which is logged.
-///
-/// # Errors
-///
-/// See [`WeightFiles`].
-pub fn load_gemma(
-    dir: &Path,
-    config: &GemmaConfig,
-    dtype: DType,
-    bits: Option<Bits>,
-    device: &Device,
-) -> Result<Gemma> {
-    let files = WeightFiles::open(dir)?;
-    let spelling = Spelling::new(files.unused());
-    let head = spelling.of("lm_head.weight");
-    let mut source = Folder { files, spelling, dtype, bits, device: device.clone() };
-    let gemma = Gemma::load(config, &mut source)?;
-    let left = source.files.unused().into_iter().filter(|name| *name != head);
-    let (vision, left): (Vec<_>, Vec<_>) = left.partition(|name| Spelling::is_vision(name));
-    if !vision.is_empty() {
-        let (count, path) = (vision.len(), dir.display());
-        tracing::info!("{path}: {count} tensors for images are left out, the text part is whole");
-        tracing::debug!("left out: {}", vision.join(", "));
-    }
-    match left.first() {
-        Some(name) => Err(Error::Weights {
-            path: dir.into(),
-            reason: format!(
-                "{} tensors have no place in this model, the first is '{name}'; \
-                 config.json and the weights do not belong together",
-                left.len()
-            ),
-        }),
-        None => Ok(gemma),
-    }
-}
-
-struct Folder {
-    files: WeightFiles,
-    spelling: Spelling,
-    dtype: DType,
-    bits: Option<Bits>,
-    device: Device,
-}
-
-impl TensorSource for Folder {
-    fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
-        self.files.tensor(&self.spelling.of(name), shape, self.dtype, &self.device)
-    }
-
-    /// Embedding and head stay at 8 bits where the layers have 4: they are the ends through which
-    /// every token goes, and one matrix of many.
-    fn weight(&mut self, name: &str, size: [usize; 2]) -> Result<Weight> {
-        let table = ["model.embed_tokens.weight", "lm_head.weight"].contains(&name);
-        match self.bits.map(|bits| if table { Bits::Eight } else { bits }) {
-            Some(bits) => {
-                let weight = self.files.quantized(&self.spelling.of(name), size, bits)?;
-                Ok(Weight::Quantized(weight, self.device.clone()))
-            }
-            None => Ok(Weight::dense(name, self.tensor(name, size)?)),
-        }
-    }
-}
-
-/// Writes `gemma` as a folder that transformers reads: config.json as it was read, weights as
+/// Writes `decoder` as a folder that transformers reads: config.json as it was read, weights as
 /// `dtype` (in shards of [`SHARD_BYTES`] if they are larger), and the tokenizer's files copied from
 /// `origin`.
 ///
@@ -101,15 +33,15 @@ impl TensorSource for Folder {
 ///
 /// [`Error::Input`] for a quantised model, whose weights are not those of its folder; I/O errors,
 /// with the path.
-pub fn save_folder(gemma: &Gemma, origin: Option<&Path>, dtype: DType, dir: &Path) -> Result<()> {
-    if gemma.weights().iter().any(|weight| matches!(weight, Weight::Quantized(..))) {
+pub fn save_folder(decoder: &Decoder, origin: Option<&Path>, dtype: DType, dir: &Path) -> Result<()> {
+    if decoder.weights().iter().any(|weight| matches!(weight, Weight::Quantized(..))) {
         let reason = "a quantised model cannot be saved; load it without quantize";
         return Err(Error::Input(reason.into()));
     }
     let mut collect = Collect { path: Vec::new(), dtype, tensors: Ok(Vec::new()) };
-    gemma.visit(&mut collect);
+    decoder.visit(&mut collect);
     write_model(dir, collect.tensors?, SHARD_BYTES)?;
-    cai_data::atomic::write_json(&dir.join("config.json"), &gemma.config().raw)?;
+    cai_data::atomic::write_json(&dir.join("config.json"), &decoder.spec().raw)?;
     match origin {
         Some(origin) => {
             copy_companions(origin, dir)?;
@@ -138,6 +70,9 @@ fn copy(origin: &Path, dir: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Fields that only group what stands flat in a checkpoint.
+const GROUPS: [&str; 2] = ["per_layer", "mixture"];
+
 /// Collects every tensor of a module under its path.
 struct Collect {
     path: Vec<String>,
@@ -148,7 +83,9 @@ struct Collect {
 impl ModuleVisitor for Collect {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Ok(tensors) = &mut self.tensors else { return };
-        let (name, dtype, value) = (self.path.join("."), self.dtype, param.val().inner());
+        let path: Vec<&str> =
+            self.path.iter().map(String::as_str).filter(|part| !GROUPS.contains(part)).collect();
+        let (name, dtype, value) = (path.join("."), self.dtype, param.val().inner());
         match file_dtype(&name, dtype) {
             Ok(file_dtype) => tensors.push(LazyTensor {
                 name,

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, path::Path};
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::DType;
 use cai_data::{
     atomic,
     seed::{Seed, gaussian},
@@ -14,7 +14,7 @@ use safetensors::Dtype;
 use super::{LazyTensor, SHARD_BYTES, copy_companions, file_dtype, write_model};
 use crate::{
     Result,
-    gemma::{Gemma, GemmaConfig, TensorSource},
+    decoder::DecoderSpec,
 };
 
 /// Numbers that come from one seed.
@@ -29,74 +29,75 @@ const STD: f64 = 0.02;
 ///
 /// [`crate::Error::Input`] for another type; I/O errors.
 pub fn write_random_model(
-    config: &GemmaConfig,
+    spec: &DecoderSpec,
     dtype: DType,
     seed: Seed,
     tokenizer: &Path,
     dir: &Path,
 ) -> Result<()> {
     let dtype = file_dtype("the weights", dtype)?;
-    let mut shapes = Shapes(Vec::new());
-    Gemma::load(config, &mut shapes)?;
+    // Norms that change nothing, biases that add nothing.
+    let identity = 1.0 - spec.norm.offset as f32;
     let lazy = |(name, shape): (String, Vec<usize>)| {
         let (seed, count) = (seed.derive(&name), shape.iter().product());
-        let std = if shape.len() == 1 { 0.0 } else { STD };
-        let bytes = move || Cow::Owned(random_bytes(count, std, seed, dtype));
+        let constant = match shape.len() {
+            1 if name.ends_with(".bias") => Some(0.0),
+            1 => Some(identity),
+            _ => None,
+        };
+        let bytes = move || {
+            Cow::Owned(match constant {
+                Some(value) => to_bytes(&vec![value; count], dtype),
+                None => random_bytes(count, seed, dtype),
+            })
+        };
         LazyTensor { name, dtype, shape, bytes: Box::new(bytes) }
     };
-    write_model(dir, shapes.0.into_iter().map(lazy).collect(), SHARD_BYTES)?;
-    atomic::write_json(&dir.join("config.json"), &config.raw)?;
+    write_model(dir, spec.tensors().into_iter().map(lazy).collect(), SHARD_BYTES)?;
+    atomic::write_json(&dir.join("config.json"), &spec.raw)?;
     copy_companions(tokenizer, dir)
 }
 
-fn random_bytes(count: usize, std: f64, seed: Seed, dtype: Dtype) -> Vec<u8> {
+fn random_bytes(count: usize, seed: Seed, dtype: Dtype) -> Vec<u8> {
     let width = dtype.bitsize() / 8;
     let mut bytes = vec![0; count * width];
     bytes.par_chunks_mut(CHUNK * width).enumerate().for_each(|(i, bytes)| {
-        let draws = gaussian(bytes.len() / width, std, seed.index(i as u64));
-        for (bytes, draw) in bytes.chunks_exact_mut(width).zip(draws) {
-            match dtype {
-                Dtype::F32 => bytes.copy_from_slice(&draw.to_le_bytes()),
-                _ => bytes.copy_from_slice(&bf16::from_f32(draw).to_le_bytes()),
-            }
-        }
+        let draws = gaussian(bytes.len() / width, STD, seed.index(i as u64));
+        bytes.copy_from_slice(&to_bytes(&draws, dtype));
     });
     bytes
 }
 
-/// Notes the tensors that a model asks for.
-struct Shapes(Vec<(String, Vec<usize>)>);
-
-impl TensorSource for Shapes {
-    fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
-        self.0.push((name.into(), shape.to_vec()));
-        // One number, seen as many: nothing of the model is in memory.
-        Ok(Tensor::<D>::zeros([1; D], &Device::flex()).expand(shape))
+fn to_bytes(values: &[f32], dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        _ => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
     use serde_json::json;
 
     use super::*;
-    use crate::checkpoint::load_gemma;
+    use crate::source::{Held, load_folder};
 
     #[test]
     fn a_random_folder_loads() {
         let dir = tempfile::tempdir().unwrap();
         for (model_type, dtype) in [("gemma", DType::F32), ("gemma3_text", DType::BF16)] {
-            let config = GemmaConfig::from_json(json!({
+            let config = DecoderSpec::from_json(json!({
                 "model_type": model_type, "vocab_size": 50, "hidden_size": 8,
                 "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
                 "num_key_value_heads": 1, "head_dim": 4,
             }))
             .unwrap();
             write_random_model(&config, dtype, Seed(1), dir.path(), dir.path()).unwrap();
-            let config = GemmaConfig::read(dir.path()).unwrap();
-            let device = Device::flex();
-            let gemma = load_gemma(dir.path(), &config, DType::F32, None, &device).unwrap();
-            let spread = gemma.weights()[0].to_tensor().square().mean().sqrt();
+            let config = DecoderSpec::read(dir.path()).unwrap();
+            let held = Held { dtype: DType::F32, quantize: None, device: Device::flex() };
+            let decoder = load_folder(dir.path(), &config, &held).unwrap();
+            let spread = decoder.weights()[0].to_tensor().square().mean().sqrt();
             assert!((spread.into_scalar::<f32>() / STD as f32 - 1.0).abs() < 0.1);
         }
     }

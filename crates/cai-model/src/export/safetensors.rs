@@ -149,7 +149,7 @@ fn remove(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::WeightFiles;
+    use crate::source::WeightFiles;
 
     fn tensor(name: &str, values: Vec<f32>) -> (String, TensorData) {
         let count = values.len();

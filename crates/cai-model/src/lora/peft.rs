@@ -45,7 +45,7 @@ impl LoraConfig {
             "lora_ga_config": null,
             "megatron_config": null,
             "megatron_core": "megatron.core",
-            "modules_to_save": null,
+            "modules_to_save": self.modules_to_save,
             "monteclora_config": null,
             "peft_type": "LORA",
             "peft_version": "0.21.2",
@@ -56,7 +56,7 @@ impl LoraConfig {
             "target_modules": target_modules,
             "target_parameters": null,
             "task_type": "CAUSAL_LM",
-            "trainable_token_indices": null,
+            "trainable_token_indices": self.trainable_token_indices,
             "use_bdlora": null,
             "use_dora": self.use_dora,
             "use_qalora": false,
@@ -86,6 +86,8 @@ impl LoraConfig {
             lora_dropout: read(map, "lora_dropout", 0.0)?,
             use_rslora: read(map, "use_rslora", false)?,
             use_dora: read(map, "use_dora", false)?,
+            trainable_token_indices: read(map, "trainable_token_indices", None)?,
+            modules_to_save: read(map, "modules_to_save", None)?,
         };
         config.check().map_err(|e| e.to_string())?;
         Ok(config)
@@ -113,7 +115,9 @@ fn supported(key: &str, value: &Value) -> bool {
         | "alpha_pattern"
         | "lora_dropout"
         | "use_rslora"
-        | "use_dora" => true,
+        | "use_dora"
+        | "trainable_token_indices"
+        | "modules_to_save" => true,
         // These say how an adapter was made or is run, not what it computes.
         "task_type"
         | "auto_mapping"
@@ -134,7 +138,7 @@ fn supported(key: &str, value: &Value) -> bool {
             _ => false,
         },
         "eva_config" => true,
-        // Only the name that the list of layers has in every Gemma.
+        // Only the name that the list of layers has in every Decoder.
         "layers_pattern" => {
             let layers = |v: &Value| v.as_str().is_some_and(|s| s.is_empty() || s == "layers");
             unused(value) || layers(value) || value.as_array().is_some_and(|a| a.iter().all(layers))
@@ -206,11 +210,11 @@ mod tests {
             ("bias", json!("all")),
             ("lora_bias", json!(true)),
             ("fan_in_fan_out", json!(true)),
-            ("modules_to_save", json!(["lm_head"])),
+            ("modules_to_save", json!(["score"])),
             ("layer_replication", json!([[0, 1]])),
             ("layers_pattern", json!("blocks")),
             ("init_lora_weights", json!("pissa_niter_4")),
-            ("trainable_token_indices", json!([5])),
+            ("trainable_token_indices", json!({"score": [5]})),
             ("alora_invocation_tokens", json!([1, 2])),
             ("use_qalora", json!(true)),
             ("kasa_config", json!({"beta": 0.1})),

@@ -13,6 +13,9 @@ use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
+use cai_data::hash;
+
+use super::Spelling;
 use crate::{
     Error, Result,
     quantize::{Bits, QuantMatrix},
@@ -113,6 +116,33 @@ impl WeightFiles {
     /// An entry of the files' `__metadata__`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.get(key).map(String::as_str)
+    }
+
+    /// A tensor's bytes as they are in the file.
+    pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
+        let (_, map) = &self.files[*self.index.get(name)?];
+        // The header was checked when the file was opened.
+        Some(SafeTensors::deserialize(map).ok()?.tensor(name).ok()?.data())
+    }
+
+    /// A hash (sha256) of all tensors of the text model: names, types, shapes and bytes, whatever the
+    /// files are that hold them.
+    pub fn fingerprint(&self) -> String {
+        let text = self.index.iter().filter(|(name, _)| !Spelling::is_not_text(name));
+        let mut hashes: Vec<(String, String)> = text
+            .par_bridge()
+            .filter_map(|(name, &file)| {
+                let (_, map) = &self.files[file];
+                let view = SafeTensors::deserialize(map).ok()?.tensor(name).ok()?;
+                let described = format!("{:?} {:?} ", view.dtype(), view.shape());
+                let hash = hash::bytes(view.data());
+                release(map, view.data());
+                Some((Spelling::plain(name), described + &hash))
+            })
+            .collect();
+        hashes.sort();
+        let lines = hashes.iter().map(|(name, rest)| format!("{name} {rest}\n"));
+        hash::bytes(lines.collect::<String>().as_bytes())
     }
 
     /// Names of tensors that were not asked for.
