@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
-use cai_data::{hash, seed::Seed};
+use cai_data::{atomic, hash, seed::Seed};
 
 use crate::{
     Error, Result,
@@ -12,6 +12,9 @@ use crate::{
     source::{Held, ModelSource, Quantize},
     tokenizer::{ChatTokenizer, TemplateChoice},
 };
+
+/// Name of a chat template's file beside an adapter.
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// A model that answers, scores and can be trained.
 #[derive(Clone)]
@@ -33,6 +36,8 @@ pub struct LanguageModel {
     pub path: PathBuf,
     /// What the base is held in, if it is quantised.
     pub quantize: Option<Quantize>,
+    /// The chat template in place of the base's own, if there is one.
+    pub chat_template: Option<String>,
     /// Settings of the adapter on the model, if there is one.
     pub adapter: Option<LoraConfig>,
 }
@@ -76,42 +81,75 @@ impl LanguageModel {
         let held = Held { dtype: weights_dtype(device), quantize, device: device.clone() };
         let decoder = source.decoder(&held)?;
         let base_fingerprint = source.fingerprint()?;
-        let tokenizer = match &options.chat_template {
-            Some(choice) => source.tokenizer.with_choice(choice)?,
-            None => source.tokenizer,
-        };
-        let model = Self {
-            fingerprint: names(&base_fingerprint, quantize, options.chat_template.as_ref(), None),
+        let mut model = Self {
+            fingerprint: String::new(),
             decoder,
             spec: source.spec,
-            tokenizer,
+            tokenizer: source.tokenizer,
             device: device.clone(),
             base_fingerprint,
             path: path.into(),
             quantize,
+            chat_template: None,
             adapter: None,
         };
+        if let Some(choice) = &options.chat_template {
+            model.tokenizer = model.tokenizer.with_choice(choice)?;
+            model.chat_template = Some(model.tokenizer.template()?.source().to_string());
+        }
+        model.fingerprint = model.base_name();
         match &options.adapter {
             Some(adapter) => model.with_adapter(adapter),
             None => Ok(model),
         }
     }
 
-    /// Names the base alone, how it is quantised included.
+    /// Names the base alone, how it is quantised and another chat template than its own included.
     pub fn base_name(&self) -> String {
-        names(&self.base_fingerprint, self.quantize, None)
+        self.name(None)
     }
 
-    /// The model with the adapter of a PEFT folder on it (frozen), in place of any other.
+    /// One name for base, how it is quantised, chat template, and the adapter on it.
+    fn name(&self, adapter: Option<&str>) -> String {
+        let quantize = self.quantize.map(|quantize| match quantize {
+            Quantize::To(bits) => format!("+{} bits", bits.number()),
+            Quantize::Stored => "+stored".into(),
+        });
+        let template = self.chat_template.as_ref().map(|text| format!("+{}", hash::bytes(text.as_bytes())));
+        let adapter = adapter.map(|hash| format!("+{hash}"));
+        let parts: Vec<String> = [quantize, template, adapter].into_iter().flatten().collect();
+        match parts.is_empty() {
+            true => self.base_fingerprint.clone(),
+            false => hash::bytes(format!("{}{}", self.base_fingerprint, parts.concat()).as_bytes()),
+        }
+    }
+
+    /// The model with the adapter of a PEFT folder on it (frozen), in place of any other. A chat
+    /// template in the folder is the one that it was trained with, and is taken unless the model was
+    /// given another one.
     ///
     /// # Errors
     ///
-    /// See [`lora::load_adapter`].
-    pub fn with_adapter(self, dir: &Path) -> Result<Self> {
+    /// See [`lora::load_adapter`]; those of the template.
+    pub fn with_adapter(mut self, dir: &Path) -> Result<Self> {
         let (decoder, config) = lora::load_adapter(self.decoder, &self.base_fingerprint, dir)?;
+        self.decoder = decoder;
+        let template = dir.join(CHAT_TEMPLATE);
+        if self.chat_template.is_none() && template.is_file() {
+            let text = std::fs::read_to_string(&template)
+                .map_err(|source| Error::Io { path: template, source })?;
+            self.tokenizer = self.tokenizer.with_template(text.clone())?;
+            self.chat_template = Some(text);
+        }
         let adapter_hash = hash::file(&dir.join(ADAPTER_WEIGHTS))?;
-        let fingerprint = names(&self.base_fingerprint, self.quantize, Some(&adapter_hash));
-        Ok(Self { decoder, fingerprint, adapter: Some(config), ..self })
+        let fingerprint = self.name(Some(&adapter_hash));
+        Ok(Self { fingerprint, adapter: Some(config), ..self })
+    }
+
+    /// The base alone: the adapter taken off.
+    pub fn without_adapter(self) -> Self {
+        let fingerprint = self.base_name();
+        Self { decoder: lora::without_adapter(self.decoder), fingerprint, adapter: None, ..self }
     }
 
     /// The model with a fresh trainable adapter that does not change it yet.
@@ -146,7 +184,8 @@ impl LanguageModel {
         hash::bytes(&bytes)
     }
 
-    /// Writes the adapter as a PEFT folder.
+    /// Writes the adapter as a PEFT folder, and beside it the chat template, if it is not the base's
+    /// own.
     ///
     /// # Errors
     ///
@@ -156,7 +195,11 @@ impl LanguageModel {
             return Err(Error::Input("the model has no adapter to save".into()));
         };
         let base = self.path.display().to_string();
-        lora::save_adapter(&self.decoder, config, &base, &self.base_fingerprint, dir)
+        lora::save_adapter(&self.decoder, config, &base, &self.base_fingerprint, dir)?;
+        match &self.chat_template {
+            Some(text) => Ok(atomic::write(&dir.join(CHAT_TEMPLATE), text.as_bytes())?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -175,19 +218,4 @@ pub fn check(path: &Path) -> Result<()> {
 pub fn weights_dtype(device: &Device) -> DType {
     let cpu = *device == Device::flex();
     if !cpu && device.supports_dtype(DType::BF16) { DType::BF16 } else { DType::F32 }
-}
-
-/// One name for a base of these weights, how it is quantised, and the adapter on it.
-fn names(base: &str, quantize: Option<Quantize>, adapter: Option<&str>) -> String {
-    let quantize = quantize.map(|quantize| match quantize {
-        Quantize::To(bits) => format!("+{} bits", bits.number()),
-        Quantize::Stored => "+stored".into(),
-    });
-    match (quantize, adapter) {
-        (None, None) => base.into(),
-        (quantize, adapter) => {
-            let adapter = adapter.map(|hash| format!("+{hash}")).unwrap_or_default();
-            hash::bytes(format!("{base}{}{adapter}", quantize.unwrap_or_default()).as_bytes())
-        }
-    }
 }

@@ -30,7 +30,7 @@ impl Embedding {
     pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
         match &self.trained {
             None => self.weight.select(ids),
-            Some(TrainedRows { values, ids: None }) => {
+            Some(TrainedRows { values, ids: None, .. }) => {
                 values.val().select(0, ids).cast(self.weight.dtype())
             }
             Some(rows) => rows.put(self.weight.select(ids.clone()), ids),
@@ -46,17 +46,21 @@ pub struct TrainedRows {
     /// Which rows they are; all if `None`.
     #[module(skip)]
     pub ids: Option<Vec<u32>>,
+    /// Whether a head that is tied to the table reads them, too.
+    #[module(skip)]
+    pub head: bool,
 }
 
 impl TrainedRows {
-    /// Rows `ids` (all if `None`) with these values; `name` is the parameter's in PEFT's files.
-    pub fn new(name: &str, values: Tensor<2>, ids: Option<Vec<u32>>) -> Self {
-        Self { values: param(name, values), ids }
+    /// Rows `ids` (all if `None`) with these values; `name` is the parameter's in PEFT's files, `head`
+    /// whether a tied head reads them.
+    pub fn new(name: &str, values: Tensor<2>, ids: Option<Vec<u32>>, head: bool) -> Self {
+        Self { values: param(name, values), ids, head }
     }
 
     /// The same, marked for training.
     pub fn trainable(self) -> Self {
-        Self { values: self.values.set_require_grad(true), ids: self.ids }
+        Self { values: self.values.set_require_grad(true), ..self }
     }
 
     /// The numbers of the rows, if they are some.

@@ -176,10 +176,8 @@ impl Decoder {
     pub fn head(&self) -> Head<'_> {
         let embedding = &self.model.embed_tokens;
         let weight = self.lm_head.as_ref().map_or(&embedding.weight, |head| &head.weight);
-        // A whole embedding that is trained leaves the head as it was, as in PEFT.
-        let tied = embedding.trained.as_ref().filter(|rows| {
-            self.lm_head.is_none() && rows.ids.is_some()
-        });
+        let tied =
+            embedding.trained.as_ref().filter(|rows| self.lm_head.is_none() && rows.head);
         Head { weight, trained: self.head_rows.as_ref().or(tied) }
     }
 

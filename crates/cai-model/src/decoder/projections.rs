@@ -12,7 +12,7 @@ impl Decoder {
             (name, &mut inputs.per_layer_model_projection)
         });
         let layers = model.layers.iter_mut().enumerate().flat_map(|(i, layer)| {
-            let named = |(part, linear)| (format!("model.layers.{i}.{part}"), linear);
+            let named = move |(part, linear)| (format!("model.layers.{i}.{part}"), linear);
             layer.projections().map(named)
         });
         inputs.chain(layers).collect()

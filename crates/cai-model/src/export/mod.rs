@@ -4,6 +4,6 @@ mod folder;
 mod random;
 mod safetensors;
 
-pub use folder::{SHARD_BYTES, save_folder};
+pub use folder::{SHARD_BYTES, copy_companions, save_folder};
 pub use random::write_random_model;
 pub use safetensors::{LazyTensor, file_dtype, write_model, write_safetensors};

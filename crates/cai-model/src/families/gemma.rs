@@ -206,6 +206,7 @@ fn from_gguf(file: &Gguf) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decoder::RopeScaling;
 
     fn gemma_2b() -> Value {
         json!({"model_type": "gemma", "vocab_size": 256000, "hidden_size": 2048,
@@ -217,7 +218,7 @@ mod tests {
     fn gemma_2b_has_2_5_billion_parameters() {
         let config = DecoderSpec::from_json(gemma_2b()).unwrap();
         assert_eq!(config.num_parameters(), 2_506_172_416);
-        assert_eq!(config.layer_kinds, vec![LayerKind::Full; 18]);
+        assert!(config.attentions().all(|attention| attention.window.is_none()));
     }
 
     #[test]
@@ -225,7 +226,8 @@ mod tests {
         for name in ["gelu", "gelu_pytorch_tanh"] {
             let mut raw = gemma_2b();
             raw["hidden_act"] = json!(name);
-            assert_eq!(DecoderSpec::from_json(raw).unwrap().activation, Activation::GeluTanh);
+            let spec = DecoderSpec::from_json(raw).unwrap();
+            assert!(spec.layers.iter().all(|layer| layer.activation == Activation::GeluTanh));
         }
     }
 
@@ -244,11 +246,13 @@ mod tests {
         });
         let config = DecoderSpec::from_json(raw).unwrap();
         assert_eq!(config.num_parameters(), 3_880_263_168);
-        assert_eq!(config.rope, RopeConfig { theta: 1e6, factor: 8.0 });
-        assert_eq!(config.local_rope, RopeConfig { theta: 1e4, factor: 1.0 });
-        assert_eq!((config.num_key_value_heads, config.sliding_window), (4, 1024));
-        let full = config.layer_kinds.iter().filter(|&&kind| kind == LayerKind::Full).count();
-        assert_eq!((full, config.layer_kinds[5]), (5, LayerKind::Full));
+        let (sliding, full): (Vec<_>, Vec<_>) =
+            config.attentions().partition(|attention| attention.window.is_some());
+        let rope = RopeSpec { theta: 1e6, scaling: RopeScaling::Linear(8.0) };
+        assert!(full.iter().all(|attention| attention.rope == rope));
+        assert!(sliding.iter().all(|attention| attention.rope == RopeSpec::new(1e4)));
+        assert_eq!((sliding[0].kv_heads, sliding[0].window), (4, Some(1024)));
+        assert_eq!((full.len(), config.layers[5].attention.window), (5, None));
         assert_eq!(config.raw["torch_dtype"], json!("bfloat16"));
         let again = DecoderSpec::from_json(config.raw.clone()).unwrap();
         assert_eq!(again, config);
@@ -260,7 +264,7 @@ mod tests {
     #[test]
     fn errors_name_the_key() {
         for (key, value) in [
-            ("model_type", json!("llama")),
+            ("model_type", json!("mamba")),
             ("hidden_size", json!(-1)),
             ("num_key_value_heads", json!(3)),
             ("head_dim", json!(255)),
@@ -270,8 +274,7 @@ mod tests {
             let mut raw = gemma_2b();
             raw[key] = value;
             let error = DecoderSpec::from_json(raw).unwrap_err();
-            let name = if key == "hidden_act" { "hidden_activation" } else { key };
-            let name = if key == "rope_scaling" { "rope_type" } else { name };
+            let name = if key == "rope_scaling" { "rope_type" } else { key };
             assert!(error.contains(name), "{key}: {error}");
         }
     }

@@ -48,6 +48,8 @@ pub struct LoraConfig {
     /// Whole modules that are trained, too: `embed_tokens`, `lm_head`. Each is a copy of its own,
     /// also where the head was tied.
     pub modules_to_save: Option<Vec<String>>,
+    /// A tied head and its embedding, if both are in `modules_to_save`, are trained as one.
+    pub ensure_weight_tying: bool,
 }
 
 impl Default for LoraConfig {
@@ -66,6 +68,7 @@ impl Default for LoraConfig {
             use_dora: false,
             trainable_token_indices: None,
             modules_to_save: None,
+            ensure_weight_tying: false,
         }
     }
 }
@@ -115,21 +118,39 @@ impl LoraConfig {
             if self.targets(&name) { size } else { 0 }
         };
         let projections: usize = spec.projections().into_iter().map(of).sum();
-        let rows = |table: Table| match self.rows(table) {
+        let rows = |table| match self.rows(table, spec.tie_word_embeddings) {
             None => 0,
-            Some(None) => spec.vocab_size,
-            Some(Some(ids)) => ids.len(),
+            Some(Rows { ids: None, .. }) => spec.vocab_size,
+            Some(Rows { ids: Some(ids), .. }) => ids.len(),
         };
         projections + spec.hidden_size * (rows(Table::Embedding) + rows(Table::Head))
     }
 
-    /// Which rows of a table are trained beside the projections: none, some, or (`Some(None)`) all.
-    pub(super) fn rows(&self, table: Table) -> Option<Option<Vec<u32>>> {
-        let saved = self.modules_to_save.iter().flatten().any(|name| name == table.name());
-        if saved {
-            return Some(None);
+    /// Which rows of a table are trained beside the projections, if any, where the head is `tied` to
+    /// the embedding or not.
+    pub(super) fn rows(&self, table: Table, tied: bool) -> Option<Rows> {
+        let whole = |table: Table| self.saves(table);
+        let some = |table: Table| self.trainable_token_indices.as_ref()?.of(table);
+        let (own, other) = match table {
+            Table::Embedding => (some(table), some(Table::Head)),
+            Table::Head => (some(table), some(Table::Embedding)),
+        };
+        // A head that reads the embedding's rows has none of its own.
+        let joined = whole(Table::Embedding) && whole(Table::Head) && self.ensure_weight_tying;
+        let same = own.is_some() && own == other;
+        if table == Table::Head && tied && (joined || same) {
+            return None;
         }
-        self.trainable_token_indices.as_ref()?.of(table).map(Some)
+        if whole(table) {
+            return Some(Rows { ids: None, head: tied && joined });
+        }
+        let head = tied && table == Table::Embedding && (other.is_none() || same);
+        own.map(|ids| Rows { ids: Some(ids), head })
+    }
+
+    /// Whether the table is trained as a whole.
+    fn saves(&self, table: Table) -> bool {
+        self.modules_to_save.iter().flatten().any(|name| name == table.name())
     }
 
     /// The same settings where modules that this one calls by the first of `names` are called by the
@@ -208,7 +229,7 @@ impl LoraConfig {
         for table in Table::ALL {
             let Some(ids) = indices.of(table) else { continue };
             let name = table.name();
-            if self.modules_to_save.iter().flatten().any(|saved| saved == name) {
+            if self.saves(table) {
                 return fail(format!(" and modules_to_save both train {name}; choose one"));
             }
             match ids.iter().enumerate().find(|(i, id)| ids[..*i].contains(id)) {
@@ -244,6 +265,14 @@ impl LoraConfig {
             None => Ok(()),
         }
     }
+}
+
+/// Rows of a table that are trained.
+pub(super) struct Rows {
+    /// All if `None`.
+    pub(super) ids: Option<Vec<u32>>,
+    /// Whether a tied head reads them, too.
+    pub(super) head: bool,
 }
 
 /// A table with one row per token.

@@ -28,7 +28,7 @@ impl LoraConfig {
             "base_model_name_or_path": base,
             "bias": "none",
             "corda_config": null,
-            "ensure_weight_tying": false,
+            "ensure_weight_tying": self.ensure_weight_tying,
             "eva_config": null,
             "exclude_modules": self.exclude_modules,
             "fan_in_fan_out": false,
@@ -45,7 +45,7 @@ impl LoraConfig {
             "lora_ga_config": null,
             "megatron_config": null,
             "megatron_core": "megatron.core",
-            "modules_to_save": self.modules_to_save,
+            "modules_to_save": self.saved_modules(),
             "monteclora_config": null,
             "peft_type": "LORA",
             "peft_version": "0.21.2",
@@ -88,11 +88,35 @@ impl LoraConfig {
             use_dora: read(map, "use_dora", false)?,
             trainable_token_indices: read(map, "trainable_token_indices", None)?,
             modules_to_save: read(map, "modules_to_save", None)?,
+            ensure_weight_tying: read(map, "ensure_weight_tying", false)?,
         };
+        let config = config.with_joined_tables();
         config.check().map_err(|e| e.to_string())?;
         Ok(config)
     }
+    /// What PEFT writes for `modules_to_save`: of embedding and head that are one, the embedding under
+    /// two names.
+    fn saved_modules(&self) -> Option<Vec<String>> {
+        let both = self.modules_to_save.as_ref().is_some_and(|names| names.len() == 2);
+        match both && self.ensure_weight_tying {
+            true => Some(JOINED.map(String::from).to_vec()),
+            false => self.modules_to_save.clone(),
+        }
+    }
+
+    /// The same with the two names read back as embedding and head.
+    fn with_joined_tables(mut self) -> Self {
+        if self.ensure_weight_tying
+            && self.modules_to_save.as_ref().is_some_and(|names| *names == JOINED)
+        {
+            self.modules_to_save = Some(vec!["embed_tokens".into(), "lm_head".into()]);
+        }
+        self
+    }
 }
+
+/// Embedding and head that are one, as PEFT writes them.
+const JOINED: [&str; 2] = ["embed_tokens", "model.embed_tokens"];
 
 /// The value of a key, or PEFT's default where it is absent or null.
 fn read<T: DeserializeOwned>(map: &Map<String, Value>, key: &str, default: T) -> Read<T> {

@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData};
 
-use super::config::{LoraConfig, Table};
+use super::config::{LoraConfig, Rows, Table};
 use crate::{
     Error, Result,
     decoder::{Decoder, TrainedRows, Weight},
@@ -20,8 +20,9 @@ pub(super) fn slots(decoder: &mut Decoder) -> [&mut Option<TrainedRows>; 2] {
 /// Puts the rows that `config` asks for on the model, trainable, with the base's values.
 pub(super) fn add(decoder: &mut Decoder, config: &LoraConfig) -> Result<()> {
     for table in Table::ALL {
-        let Some(ids) = config.rows(table) else { continue };
-        let base = base(decoder, table)?;
+        let tied = decoder.lm_head.is_none();
+        let Some(Rows { ids, head }) = config.rows(table, tied) else { continue };
+        let base = base(decoder, table);
         let values = match &ids {
             None => base.to_tensor(),
             Some(ids) => {
@@ -30,7 +31,8 @@ pub(super) fn add(decoder: &mut Decoder, config: &LoraConfig) -> Result<()> {
                 base.select(Tensor::from_data(index.as_slice(), &base.device())).inner()
             }
         };
-        let rows = TrainedRows::new(&name(table, ids.is_none()), values.cast(DType::F32), ids);
+        let name = name(table, ids.is_none());
+        let rows = TrainedRows::new(&name, values.cast(DType::F32), ids, head);
         put(decoder, table, rows.trainable());
     }
     Ok(())
@@ -44,8 +46,9 @@ pub(super) fn load(
     mut read: impl FnMut(&str, [usize; 2]) -> Result<Tensor<2>>,
 ) -> Result<()> {
     for table in Table::ALL {
-        let Some(ids) = config.rows(table) else { continue };
-        let [vocabulary, width] = base(decoder, table)?.size();
+        let tied = decoder.lm_head.is_none();
+        let Some(Rows { ids, head }) = config.rows(table, tied) else { continue };
+        let [vocabulary, width] = base(decoder, table).size();
         let count = match &ids {
             None => vocabulary,
             Some(ids) => {
@@ -54,7 +57,12 @@ pub(super) fn load(
             }
         };
         let name = name(table, ids.is_none());
-        put(decoder, table, TrainedRows::new(&name, read(&name, [count, width])?, ids));
+        let mut values = read(&name, [count, width])?;
+        if ids.is_none() && head {
+            // One tensor under two names; where they differ PEFT takes the head's.
+            values = read(&self::name(Table::Head, true), [count, width])?;
+        }
+        put(decoder, table, TrainedRows::new(&name, values, ids, head));
     }
     Ok(())
 }
@@ -65,9 +73,17 @@ pub(super) fn tensors(decoder: &mut Decoder) -> Vec<(String, TensorData)> {
     let values = named.filter_map(|(table, rows)| {
         let rows = rows.as_ref()?;
         let values = rows.values.val().inner().cast(DType::F32).into_data();
-        Some((name(table, rows.ids.is_none()), values))
+        Some((table, rows.ids.is_none(), rows.head, values))
     });
-    values.collect()
+    let mut all = Vec::new();
+    for (table, whole, head, values) in values {
+        // PEFT saves one tensor for both under both names.
+        if whole && head {
+            all.push((name(Table::Head, true), values.clone()));
+        }
+        all.push((name(table, whole), values));
+    }
+    all
 }
 
 fn name(table: Table, whole: bool) -> String {
@@ -97,8 +113,9 @@ pub(super) fn merge(decoder: &mut Decoder, add: &mut impl FnMut(usize, f64, f64)
         }
     };
     let head = decoder.head_rows.take().map(|rows| merged(decoder.head().weight, &rows, add));
-    // A whole embedding that was trained leaves a tied head as it was: the two part.
-    let parts = decoder.model.embed_tokens.trained.as_ref().is_some_and(|rows| rows.ids.is_none());
+    // Rows that a tied head does not read leave it as it was: the two part.
+    let parts = decoder.lm_head.is_none()
+        && decoder.model.embed_tokens.trained.as_ref().is_some_and(|rows| !rows.head);
     let old = decoder.head().weight.clone();
     if let Some(rows) = decoder.model.embed_tokens.trained.take() {
         let table = merged(&decoder.model.embed_tokens.weight, &rows, add);
@@ -111,12 +128,12 @@ pub(super) fn merge(decoder: &mut Decoder, add: &mut impl FnMut(usize, f64, f64)
     }
 }
 
-/// The base's table. A tied head has no rows of its own that could be some of them.
-fn base(decoder: &Decoder, table: Table) -> Result<&Weight> {
-    Ok(match table {
+/// The base's table; a tied head's is the embedding.
+fn base(decoder: &Decoder, table: Table) -> &Weight {
+    match table {
         Table::Embedding => &decoder.model.embed_tokens.weight,
         Table::Head => decoder.head().weight,
-    })
+    }
 }
 
 fn put(decoder: &mut Decoder, table: Table, rows: TrainedRows) {

@@ -5,7 +5,7 @@ use burn::{
 use serde_json::json;
 
 use super::*;
-use crate::decoder::{DecoderSpec, Pass, RandomInit};
+use crate::decoder::{DecoderSpec, Linear, Pass, RandomInit};
 
 const NAME: &str = "model.layers.0.mlp.up_proj";
 

@@ -9,7 +9,7 @@ mod head;
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
 
 use cai_kernels::RowScores;
 
