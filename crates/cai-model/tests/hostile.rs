@@ -13,8 +13,9 @@ use cai_model::{
     batch::TokenBatch,
     device,
     decoder::{Decoder, Pass},
-    model::{LanguageModel, check},
+    model::{LanguageModel, LoadOptions, check},
     quantize::Bits,
+    source::Quantize,
 };
 use rand::{Rng, RngExt};
 use serde_json::{Map, Value, json};
@@ -51,7 +52,9 @@ fn load(files: &Folder, bits: Option<Bits>) -> Result<(), String> {
         check(dir.path())?;
         let device = device::parse("cpu")?;
         let adapter = dir.path().join("adapter");
-        let model = LanguageModel::load_quantized(dir.path(), Some(&adapter), bits, &device)?;
+        let quantize = bits.map(Quantize::To);
+        let options = LoadOptions { adapter: Some(adapter), quantize, ..LoadOptions::default() };
+        let model = LanguageModel::load_with(dir.path(), &options, &device)?;
         run(&model.decoder, &device);
         Ok(())
     };

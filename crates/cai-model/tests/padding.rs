@@ -124,7 +124,7 @@ fn the_seed_alone_decides_a_draw() {
 #[test]
 fn a_generation_reports_its_log_probability_at_temperature_one() {
     for model in FIXTURES.map(load) {
-        let prompts = vec![vec![model.tokenizer.bos(), 100, 200, 300]; 8];
+        let prompts = vec![vec![model.tokenizer.bos().unwrap(), 100, 200, 300]; 8];
         let seeds: Vec<Seed> = (0..8).map(Seed).collect();
         let sampling =
             SamplingConfig { max_new_tokens: 10, temperature: 0.5, ..SamplingConfig::default() };

@@ -9,13 +9,14 @@ use burn::{
 use cai_data::seed::Seed;
 use cai_model::{
     Result,
-    checkpoint::{WeightFiles, save_folder},
+    export::save_folder,
     decoder::{Decoder, Pass, TensorSource, Weight},
     generate::{SamplingConfig, generate},
     lora::{LoraConfig, add_adapter},
     loss::{score_tokens, trained_hidden},
-    model::LanguageModel,
+    model::{LanguageModel, LoadOptions},
     quantize::{self, Bits, QuantMatrix},
+    source::{Quantize, WeightFiles},
     tokenizer::Example,
 };
 
@@ -128,12 +129,18 @@ fn gradients(decoder: &Decoder, pass: &Pass) -> Vec<Vec<f32>> {
     collect.1
 }
 
+fn quantized(dir: &Path, bits: Bits) -> LanguageModel {
+    let quantize = Some(Quantize::To(bits));
+    let options = LoadOptions { quantize, ..LoadOptions::default() };
+    LanguageModel::load_with(dir, &options, &Device::flex()).unwrap()
+}
+
 #[test]
 fn adapters_train_on_it_as_on_the_dense_rounded_weights() {
     for (name, bits) in [("gemma1", Bits::Eight), ("gemma2", Bits::Four), ("untied", Bits::Four)] {
         let dir = fixture(name);
         let device = Device::flex();
-        let model = LanguageModel::load_quantized(&dir, None, Some(bits), &device).unwrap();
+        let model = quantized(&dir, bits);
         let mut source = Rounded { files: WeightFiles::open(&dir).unwrap(), bits };
         let dense = Decoder::load(&model.spec, &mut source).unwrap();
         let expected = gradients(&dense, &Pass::default());
@@ -161,7 +168,7 @@ fn a_quantised_model_generates_and_is_another_model() {
     let prompt = vec![2, 40, 41, 42];
     let mut fingerprints = vec![plain.fingerprint.clone()];
     for bits in BITS {
-        let model = LanguageModel::load_quantized(&dir, None, Some(bits), &device).unwrap();
+        let model = quantized(&dir, bits);
         let sampling = SamplingConfig::greedy(4);
         let prompts = [prompt.clone()];
         let out = generate(&model, &prompts, &sampling, &[Seed(0)], 1, &mut |_| {}).unwrap();

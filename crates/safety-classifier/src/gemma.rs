@@ -170,8 +170,8 @@ impl GemmaClassifier {
     /// # Errors
     /// When the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<(Vec<u32>, bool)> {
-        let mut ids = vec![self.language.tokenizer.bos()];
-        ids.extend(self.language.tokenizer.encode(text)?);
+        let tokenizer = &self.language.tokenizer;
+        let mut ids: Vec<u32> = tokenizer.bos().into_iter().chain(tokenizer.encode(text)?).collect();
         let truncated = ids.len() > self.max_length;
         ids.truncate(self.max_length);
         Ok((ids, truncated))
