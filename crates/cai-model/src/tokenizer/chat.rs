@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use cai_data::record::Message;
 use minijinja::{Value, context};
-use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
 use super::TokenizerParts;
@@ -261,7 +260,8 @@ impl ChatTokenizer {
     /// The tokens at which generation stops, ascending: the end of a turn, and every end that the
     /// tokenizer and the generation config name.
     pub fn stop_ids(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.turn.end.into_iter().chain(self.specials.ends.clone()).collect();
+        let mut ids: Vec<u32> =
+            self.turn.end.into_iter().chain(self.specials.ends.clone()).collect();
         ids.sort_unstable();
         ids.dedup();
         ids

@@ -107,7 +107,11 @@ impl ChatTokenizer {
     }
 
     /// The rendered chat cut at the template's control tokens, with [`bos`](Self::bos) exactly once.
-    pub(super) fn pieces(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<Piece>> {
+    pub(super) fn pieces(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<Vec<Piece>> {
         let template = self.template()?;
         let shield = self.controls.shield(messages, template.source())?;
         let rendered = match &shield {

@@ -5,9 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use minijinja::ErrorKind;
 
 /// Today's date in the directives that chat templates use; UTC.
-pub(super) fn strftime_now(
-    format: &str,
-) -> std::result::Result<String, minijinja::Error> {
+pub(super) fn strftime_now(format: &str) -> std::result::Result<String, minijinja::Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     strftime(format, now.as_secs()).map_err(|directive| {
         let message = format!("strftime_now does not know the directive %{directive}");

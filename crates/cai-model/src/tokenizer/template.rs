@@ -117,6 +117,8 @@ fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Err
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
     use crate::tokenizer::GEMMA_CHAT_TEMPLATE;
 
@@ -150,6 +152,47 @@ mod tests {
     fn blocks_are_trimmed_and_python_methods_known() {
         let source = "{% for m in messages %}\n  {% if loop.first %}\n{{ m.content.strip() }}\n  {% endif %}\n{% endfor %}";
         assert_eq!(render(source, false).unwrap(), "Hi\n");
+    }
+
+    /// A chat and what transformers made of it: see `tests/fixtures/templates.py`.
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        source: String,
+        messages: Vec<Message>,
+        add_generation_prompt: bool,
+        /// Missing where the template refused.
+        text: Option<String>,
+    }
+
+    impl Case {
+        fn agrees(&self) -> bool {
+            let names = context! { bos_token => "<s>", eos_token => "</s>", pad_token => "<pad>" };
+            let ours = ChatTemplate::new(self.source.clone(), names)
+                .and_then(|template| template.render(&self.messages, self.add_generation_prompt));
+            let agrees = ours.as_ref().ok() == self.text.as_ref();
+            if !agrees {
+                println!("{}:\n ours   {ours:?}\n theirs {:?}", self.name, self.text);
+            }
+            agrees
+        }
+    }
+
+    fn all_agree(cases: &str) {
+        let cases: Vec<Case> = serde_json::from_str(cases).unwrap();
+        let failed = cases.iter().filter(|case| !case.agrees()).count();
+        assert!(failed == 0 && !cases.is_empty(), "{failed} of {}", cases.len());
+    }
+
+    #[test]
+    fn chats_are_rendered_as_by_transformers() {
+        all_agree(include_str!("../../tests/fixtures/templates.json"));
+    }
+
+    #[test]
+    #[ignore = "needs CAI_TEMPLATES, what tests/fixtures/templates.py made of a folder of templates"]
+    fn other_templates_are_rendered_as_by_transformers() {
+        all_agree(&std::fs::read_to_string(std::env::var("CAI_TEMPLATES").unwrap()).unwrap());
     }
 
     #[test]

@@ -103,13 +103,9 @@ mod tests {
         let mut bytes: Vec<u8> = ByteLevel::alphabet().into_iter().filter_map(byte_of).collect();
         bytes.sort_unstable();
         assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
-        assert_eq!(['A', 'Ġ', 'Ċ', 'â', '中', '\n'].map(byte_of), [
-            Some(b'A'),
-            Some(b' '),
-            Some(b'\n'),
-            Some(0xE2),
-            None,
-            None
-        ]);
+        assert_eq!(
+            ['A', 'Ġ', 'Ċ', 'â', '中', '\n'].map(byte_of),
+            [Some(b'A'), Some(b' '), Some(b'\n'), Some(0xE2), None, None]
+        );
     }
 }

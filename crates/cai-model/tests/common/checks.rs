@@ -37,15 +37,20 @@ pub fn within(what: &str, difference: f64, tolerance: f64) -> f64 {
 
 /// Text and chats become the same ids.
 pub fn tokenizer(reference: &Reference) -> f64 {
-    let tokenizer = reference.base().tokenizer;
-    for case in reference.json["tokenizer"].as_array().unwrap() {
+    ids_agree(&reference.base().tokenizer, &reference.json);
+    0.0
+}
+
+/// Text and chats of `reference.json` become its ids.
+pub fn ids_agree(tokenizer: &ChatTokenizer, reference: &Value) {
+    for case in reference["tokenizer"].as_array().unwrap() {
         let text = case["text"].as_str().unwrap();
         let ours = tokenizer.encode_with_special(text).unwrap();
         // Hugging Face's tokenizer puts <bos> before every text, ours only before a chat.
         let ours: Vec<u32> = tokenizer.bos().into_iter().chain(ours).collect();
         assert_eq!(ours, ids(&case["ids"]), "{text:?}");
     }
-    for case in reference.json["chat"].as_array().unwrap() {
+    for case in reference["chat"].as_array().unwrap() {
         let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
         let prompt = case["add_generation_prompt"].as_bool().unwrap();
         assert_eq!(tokenizer.render(&messages, prompt).unwrap(), case["text"].as_str().unwrap());
@@ -55,7 +60,6 @@ pub fn tokenizer(reference: &Reference) -> f64 {
         };
         assert_eq!(ours, ids(&case["ids"]), "{}", case["text"]);
     }
-    0.0
 }
 
 /// Logits of the right-padded batch of the base model.
