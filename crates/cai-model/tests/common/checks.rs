@@ -12,6 +12,7 @@ use cai_model::{
     generate::{Finish, SamplingConfig, generate},
     model::LanguageModel,
     score::score,
+    source::Spelling,
     tokenizer::{ChatTokenizer, Turns},
 };
 use serde_json::Value;
@@ -273,6 +274,9 @@ pub fn recomputation(reference: &Reference) -> f64 {
     let (once, again) = (Pass::default(), Pass { recompute: true, ..Pass::default() });
     let sft = |pass| training::sft(&reference.adapted(), &reference.sft_examples(), pass);
     let dpo = |pass| dpo_step(reference, pass);
+    // Gemma 4's gradients are sums of larger terms: f32 keeps a digit less of them.
+    let scaled = reference.base().spec.layers.iter().any(|layer| layer.scaled);
+    let bound = if scaled { 1e-4 } else { 1e-5 };
     let mut largest = 0.0f64;
     for (kept, recomputed) in [(sft(&once), sft(&again)), (dpo(&once), dpo(&again))] {
         within("loss", (kept.loss - recomputed.loss).abs(), 1e-6);
@@ -280,7 +284,7 @@ pub fn recomputation(reference: &Reference) -> f64 {
         for (name, kept) in &kept.grads {
             let scale = kept.iter().fold(0.0f64, |max, x| max.max(x.abs()));
             let difference = largest_difference(kept, &recomputed.grads[name]) / scale;
-            largest = largest.max(within(&format!("gradient of {name}"), difference, 1e-5));
+            largest = largest.max(within(&format!("gradient of {name}"), difference, bound));
         }
     }
     compare_gradients(reference.tensors_under("dpo.grad."), &dpo(&again));
@@ -319,14 +323,15 @@ fn dpo_step(reference: &Reference, pass: &Pass) -> training::Step {
 
 /// The largest difference relative to the largest entry of the same tensor.
 pub fn compare_gradients(theirs: BTreeMap<&str, &Array>, step: &training::Step) -> f64 {
-    let (ours, expected): (Vec<_>, Vec<_>) =
-        (step.grads.keys().map(String::as_str).collect(), theirs.keys().copied().collect());
-    assert_eq!(ours, expected, "gradients of other tensors");
+    // Ours are those of a text model, theirs perhaps of one that also sees.
+    let theirs: BTreeMap<String, &Array> =
+        theirs.into_iter().map(|(name, array)| (Spelling::plain(name), array)).collect();
+    assert!(step.grads.keys().eq(theirs.keys()), "gradients of other tensors");
     let mut largest = 0.0f64;
     for (name, theirs) in theirs {
         let scale = theirs.values.iter().fold(0.0f64, |max, x| max.max(x.abs()));
         assert!(scale > 0.0, "{name}: the reference's gradient is zero and tests nothing");
-        let difference = largest_difference(&step.grads[name], &theirs.values) / scale;
+        let difference = largest_difference(&step.grads[&name], &theirs.values) / scale;
         largest = largest.max(within(&format!("gradient of {name}"), difference, GRADIENT));
     }
     largest
