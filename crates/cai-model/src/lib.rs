@@ -27,6 +27,7 @@ pub mod lora;
 pub mod loss;
 pub mod model;
 pub mod score;
+pub mod source;
 pub mod tokenizer;
 
 pub use cai_kernels::{device, quantize};

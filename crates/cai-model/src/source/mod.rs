@@ -1,0 +1,5 @@
+//! Where a model comes from.
+
+mod bpe;
+pub mod gguf;
+pub mod tokenizer_json;
