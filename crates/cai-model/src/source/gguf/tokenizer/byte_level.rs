@@ -5,7 +5,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Kind, tokens::Tokens};
+use super::Kind;
 use crate::{
     Result,
     source::{
@@ -23,7 +23,7 @@ struct Words {
     adds_bos: bool,
 }
 
-pub fn read(gguf: &Gguf, tokens: &Tokens) -> Result<Kind> {
+pub fn read(gguf: &Gguf) -> Result<Kind> {
     let name: &str = gguf.require("tokenizer.ggml.pre")?;
     let words = words(name).ok_or_else(|| {
         gguf.tokenizer_error(format!(
@@ -37,7 +37,6 @@ pub fn read(gguf: &Gguf, tokens: &Tokens) -> Result<Kind> {
         bpe::merge(line).ok_or_else(damaged)
     });
     let bpe = Bpe {
-        vocab: tokens.vocab(),
         merges: merges.collect::<Result<_>>()?,
         ignore_merges: Some(words.ignore_merges),
         ..Bpe::default()

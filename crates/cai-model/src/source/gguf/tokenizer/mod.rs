@@ -29,6 +29,7 @@ pub struct GgufTokenizer {
 
 /// What the kinds of tokenizers differ in.
 struct Kind {
+    /// Without its vocabulary.
     bpe: Bpe,
     /// `normalizer`, `pre_tokenizer` and `decoder`, as in `tokenizer.json`.
     around: Json,
@@ -48,7 +49,7 @@ impl Gguf {
         let tokens = Tokens::read(self)?;
         let kind = match self.require("tokenizer.ggml.model")? {
             "llama" => sentencepiece::read(self, &tokens)?,
-            "gpt2" => byte_level::read(self, &tokens)?,
+            "gpt2" => byte_level::read(self)?,
             other => {
                 return Err(self.tokenizer_error(format!(
                     "tokenizer.ggml.model '{other}' is not supported, only 'llama' and 'gpt2'; give \
@@ -61,8 +62,10 @@ impl Gguf {
         let mut parts: Parts = serde_json::from_value(kind.around).map_err(|e| fail(e.into()))?;
         parts.post_processor = post_processor(&tokens, &config).map_err(|e| fail(e.into()))?;
         parts.added_tokens = tokens.added();
-        let tokenizer = kind.bpe.build().and_then(|bpe| parts.assemble(bpe)).map_err(fail)?;
-        Ok(GgufTokenizer { tokenizer, config, end_ids: self.end_ids(&tokens)? })
+        let end_ids = self.end_ids(&tokens)?;
+        let bpe = Bpe { vocab: tokens.into_vocab(), ..kind.bpe };
+        let tokenizer = bpe.build().and_then(|bpe| parts.assemble(bpe)).map_err(fail)?;
+        Ok(GgufTokenizer { tokenizer, config, end_ids })
     }
 
     fn tokenizer_config(&self, tokens: &Tokens, adds_bos: bool) -> Result<Json> {

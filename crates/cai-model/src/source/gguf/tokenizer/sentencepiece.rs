@@ -28,7 +28,6 @@ pub fn read(gguf: &Gguf, tokens: &Tokens) -> Result<Kind> {
     }
     let unknown = gguf.token_id(tokens, "tokenizer.ggml.unknown_token_id")?;
     let bpe = Bpe {
-        vocab: tokens.vocab(),
         merges: merges(tokens, scores),
         unk_token: unknown.map(|id| tokens.text(id).into()),
         fuse_unk: Some(true),
@@ -78,7 +77,7 @@ fn merges(tokens: &Tokens, scores: &[f64]) -> Merges {
         order => order,
     });
     let texts = |split: &Split| split.ids.map(|id| tokens.text(id).to_owned()).into();
-    splits.par_iter().map(texts).collect()
+    splits.iter().map(texts).collect()
 }
 
 /// The ways to split the piece `id`, by the ids of the two.

@@ -80,8 +80,8 @@ impl Tokens {
     }
 
     /// Text to id, of the ids that have a token.
-    pub fn vocab(&self) -> Vocab {
-        self.ids.clone()
+    pub fn into_vocab(self) -> Vocab {
+        self.ids
     }
 
     /// Whether bytes have tokens.
