@@ -4,14 +4,15 @@
 use anyhow::Result;
 use burn::tensor::Tensor;
 use cai_benches::{GemmaShape, prompts, random};
-use cai_kernels::Visibility;
+use cai_kernels::{Activation, Visibility};
 use cai_model::loss::{self, Trained};
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
 
 fn main() -> Result<()> {
     cai_benches::run(|criterion| {
         rms_norm(criterion)?;
-        geglu(criterion)?;
+        gated(criterion, "geglu", Activation::GeluTanh)?;
+        gated(criterion, "swiglu", Activation::Silu)?;
         attention(criterion)?;
         score_tokens(criterion)
     })
@@ -24,18 +25,20 @@ fn rms_norm(criterion: &mut Criterion) -> Result<()> {
         let inputs = [random("x", [tokens, width])?];
         group.throughput(Throughput::Elements(tokens as u64));
         both_passes(&mut group, model, inputs, |[x]| {
-            cai_kernels::rms_norm(x, weight.clone(), 1e-6)
+            cai_kernels::rms_norm(x, weight.clone(), 1.0, 1e-6)
         });
     }
     Ok(())
 }
 
-fn geglu(criterion: &mut Criterion) -> Result<()> {
-    let mut group = criterion.benchmark_group("geglu");
+fn gated(criterion: &mut Criterion, name: &str, activation: Activation) -> Result<()> {
+    let mut group = criterion.benchmark_group(name);
     for (model, tokens, width) in [("mini", 2048, 1024), ("2b", 256, 16_384)] {
         let inputs = [random("gate", [tokens, width])?, random("up", [tokens, width])?];
         group.throughput(Throughput::Elements(tokens as u64));
-        both_passes(&mut group, model, inputs, |[gate, up]| cai_kernels::geglu(gate, up));
+        both_passes(&mut group, model, inputs, |[gate, up]| {
+            cai_kernels::gated(gate, up, activation)
+        });
     }
     Ok(())
 }
@@ -64,16 +67,16 @@ fn score_tokens(criterion: &mut Criterion) -> Result<()> {
     let mut group = criterion.benchmark_group("score_tokens");
     group.throughput(Throughput::Elements(TOKENS as u64));
     for vocab_size in [2048, 32_768] {
-        let gemma = GemmaShape { vocab_size, layers: 1, ..GemmaShape::MINI }.gemma()?;
+        let decoder = GemmaShape { vocab_size, layers: 1, ..GemmaShape::MINI }.decoder()?;
         let trained = Trained {
-            hidden: random("hidden", [TOKENS, gemma.config().hidden_size])?,
+            hidden: random("hidden", [TOKENS, decoder.spec().hidden_size])?,
             targets: prompts(1, TOKENS, vocab_size).concat(),
             rows: std::iter::once(0..TOKENS).collect(),
             replay: None,
         };
         for (pass, gradient) in [("forward", false), ("with_gradient", true)] {
             group.bench_function(BenchmarkId::new(pass, vocab_size), |bencher| {
-                bencher.iter(|| loss::score_tokens(&gemma, &trained, gradient));
+                bencher.iter(|| loss::score_tokens(&decoder, &trained, gradient));
             });
         }
     }

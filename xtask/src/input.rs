@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use cai_model::checkpoint::hub::{HubModel, fetch_dataset};
+use cai_model::source::hub::{HubModel, fetch_dataset};
 
 /// A local path or something on the hub, with where it came from.
 pub struct Input {

@@ -184,6 +184,27 @@ pub(super) fn tanh(x: f32) -> f32 {
     (1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0)).copysign(x)
 }
 
+/// `1 / (1 + e⁻ˣ)`
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `Φ(x) = ½(1 + erf(x/√2))`, within 1.5e-7, where `bell` is `exp(−x²/2)`.
+///
+/// With z = |x|/√2 and t = 1/(1 + pz), erfc z = (a₁t + … + a₅t⁵)·exp(−z²) (Abramowitz and Stegun, 7.1.26).
+#[inline(always)]
+pub(super) fn normal_cdf(x: f32, bell: f32) -> f32 {
+    const P: f32 = 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / P.mul_add(x.abs(), 1.0);
+    let mut poly = 1.061_405_4_f32;
+    for coefficient in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        poly = poly.mul_add(t, coefficient);
+    }
+    let tail = 0.5 * t * poly * bell;
+    if x < 0.0 { tail } else { 1.0 - tail }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +227,24 @@ mod tests {
         for i in -200_000..200_000 {
             let x = i as f32 * 1e-4;
             assert!((tanh(x) as f64 - (x as f64).tanh()).abs() < 1.5e-7, "tanh({x})");
+        }
+    }
+
+    #[test]
+    fn the_normal_distribution_is_exact_to_the_last_places() {
+        // From tables, both tails.
+        let values = [
+            (0.0, 0.5),
+            (0.5, 0.691_462_46),
+            (1.0, 0.841_344_75),
+            (2.0, 0.977_249_87),
+            (3.0, 0.998_650_1),
+            (20.0, 1.0),
+        ];
+        for (x, expected) in values {
+            let bell = exp(-0.5 * x * x);
+            assert!((normal_cdf(x, bell) - expected).abs() < 2e-7, "{x}");
+            assert!((normal_cdf(-x, bell) - (1.0 - expected)).abs() < 2e-7, "-{x}");
         }
     }
 

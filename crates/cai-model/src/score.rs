@@ -2,8 +2,8 @@
 
 use crate::{
     Error, Result,
+    decoder::Pass,
     device::among_workers,
-    gemma::Pass,
     loss::{packed_hidden, score_tokens},
     model::LanguageModel,
     tokenizer::Example,
@@ -85,7 +85,7 @@ pub fn score_groups(
     batch_size: usize,
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Vec<CompletionScore>> {
-    let longest = model.config.max_position_embeddings;
+    let longest = model.spec.max_position_embeddings;
     let tokens = |group: &[Example]| group.iter().map(|e| e.ids.len()).max().unwrap_or(0);
     let lengths = || groups.iter().map(|group| tokens(group)).enumerate();
     if let Some((i, length)) = lengths().find(|(_, length)| *length > longest) {
@@ -101,8 +101,8 @@ pub fn score_groups(
             groups.iter().map(|group| vec![group.as_slice()]).collect();
         let (trained, scored) = among_workers(|| {
             let pad = model.tokenizer.pad();
-            let trained = packed_hidden(&model.gemma, &rows, pad, &Pass::default());
-            let scored = score_tokens(&model.gemma, &trained, false);
+            let trained = packed_hidden(&model.decoder, &rows, pad, &Pass::default());
+            let scored = score_tokens(&model.decoder, &trained, false);
             (trained, scored)
         });
         for rows in &trained.rows {

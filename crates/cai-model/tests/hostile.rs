@@ -11,10 +11,11 @@ use std::{
 use cai_data::seed::Seed;
 use cai_model::{
     batch::TokenBatch,
+    decoder::{Decoder, Pass},
     device,
-    gemma::{Gemma, Pass},
-    model::{LanguageModel, check},
+    model::{LanguageModel, LoadOptions, check},
     quantize::Bits,
+    source::Quantize,
 };
 use rand::{Rng, RngExt};
 use serde_json::{Map, Value, json};
@@ -51,8 +52,10 @@ fn load(files: &Folder, bits: Option<Bits>) -> Result<(), String> {
         check(dir.path())?;
         let device = device::parse("cpu")?;
         let adapter = dir.path().join("adapter");
-        let model = LanguageModel::load_quantized(dir.path(), Some(&adapter), bits, &device)?;
-        run(&model.gemma, &device);
+        let quantize = bits.map(Quantize::To);
+        let options = LoadOptions { adapter: Some(adapter), quantize, ..LoadOptions::default() };
+        let model = LanguageModel::load_with(dir.path(), &options, &device)?;
+        run(&model.decoder, &device);
         Ok(())
     };
     match catch_unwind(AssertUnwindSafe(work)) {
@@ -62,9 +65,9 @@ fn load(files: &Folder, bits: Option<Bits>) -> Result<(), String> {
     }
 }
 
-fn run(gemma: &Gemma, device: &burn::tensor::Device) {
+fn run(decoder: &Decoder, device: &burn::tensor::Device) {
     let batch = TokenBatch::right(&[&[2, 5, 7]], 0, device);
-    let hidden = gemma.hidden(&batch, &Pass::default());
+    let hidden = decoder.hidden(&batch, &Pass::default());
     assert_eq!(hidden.dims()[1], 3);
 }
 

@@ -8,8 +8,8 @@ use burn::{
 };
 use cai_data::{atomic, constitution::Constitution, hash, seed::Seed, world::World};
 use cai_model::{
-    checkpoint::save_folder,
-    gemma::{Gemma, GemmaConfig, Pass, RandomInit},
+    export::save_folder,
+    decoder::{Decoder, DecoderSpec, Pass, RandomInit},
     tokenizer::{ChatTokenizer, Example, GEMMA_CHAT_TEMPLATE, Turns, train_bpe},
 };
 use cai_train::{RunDir, TrainArgs, TrainReport, train};
@@ -68,7 +68,7 @@ impl Default for PretrainConfig {
 }
 
 impl PretrainConfig {
-    fn gemma(&self) -> serde_json::Value {
+    fn decoder(&self) -> serde_json::Value {
         json!({
             "architectures": ["GemmaForCausalLM"], "attention_bias": false,
             "attention_dropout": 0.0, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
@@ -116,10 +116,10 @@ pub fn run(
     let (train_set, held_out) =
         (examples(config.records, "train")?, examples(config.held_out_records, "held_out")?);
 
-    let shape = GemmaConfig::from_json(config.gemma())
+    let shape = DecoderSpec::from_json(config.decoder())
         .map_err(|reason| cai_model::Error::Config { path: out.join("config.json"), reason })?;
     let mut source = RandomInit { seed: seed.derive("weights"), std: 0.02, device: device.clone() };
-    let gemma = Gemma::load(&shape, &mut source)?.map(&mut Unfreeze);
+    let decoder = Decoder::load(&shape, &mut source)?.map(&mut Unfreeze);
     let objective = SftObjective {
         train: &train_set,
         weights: &[],
@@ -132,8 +132,8 @@ pub fn run(
     };
     let identity = format!("{config:?} {constitution:?}");
     let run = RunDir::new(work, hash::bytes(identity.as_bytes())).label("pretrain");
-    let (gemma, report) = train(gemma, &objective, &config.train, &run)?;
-    save_folder(&gemma, None, DType::BF16, out)?;
+    let (decoder, report) = train(decoder, &objective, &config.train, &run)?;
+    save_folder(&decoder, None, DType::BF16, out)?;
     let stops = json!({
         "bos_token_id": tokenizer.bos(), "pad_token_id": tokenizer.pad(),
         "eos_token_id": tokenizer.stop_ids(),
@@ -145,12 +145,12 @@ pub fn run(
 
 /// What the model is, how it was made and how well it predicts. Holds no times, so that the same
 /// training writes the same bytes.
-fn model_card(config: &PretrainConfig, shape: &GemmaConfig, report: &TrainReport) -> String {
+fn model_card(config: &PretrainConfig, shape: &DecoderSpec, report: &TrainReport) -> String {
     let value = |name: &str| report.last(name).map_or("none".into(), |v| format!("{v:.4}"));
     let PretrainConfig { records, train, .. } = config;
     format!(
-        "---\nlicense: mit\nlibrary_name: transformers\n---\n\n# mini-gemma\n\n\
-         A Gemma 1 of {:.1} million parameters ({} layers, hidden {}, MLP {}, {} heads, {} KV head, \
+        "---\nlicense: mit\nlibrary_name: transformers\n---\n\n# mini-decoder\n\n\
+         A Decoder 1 of {:.1} million parameters ({} layers, hidden {}, MLP {}, {} heads, {} KV head, \
          vocabulary {}), trained from random weights on the mini world, a small made-up world of \
          topics, requests, answers, critiques, revisions and comparisons. It knows nothing else: it \
          is there so that the whole method can be run and measured in minutes on two CPU cores.\n\n\

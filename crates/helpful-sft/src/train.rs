@@ -42,12 +42,12 @@ pub fn run(
     let identity =
         format!("{} {} {packing} {noise:?}", model.content_fingerprint(), prepared.fingerprint());
     let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label).config(config);
-    let (gemma, trained) = train(model.gemma.clone(), &objective, &config.train, &run)?;
+    let (decoder, trained) = train(model.decoder.clone(), &objective, &config.train, &run)?;
     let adapter = dir.join("adapter");
-    let model = LanguageModel { gemma, ..model };
+    let model = LanguageModel { decoder, ..model };
     model.save_adapter(&adapter)?;
     let model = model.with_adapter(&adapter)?;
-    let total = model.config.num_parameters();
+    let total = model.spec.num_parameters();
     let report = SftReport {
         records: prepared.total,
         trained: prepared.train.len(),

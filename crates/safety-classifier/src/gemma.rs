@@ -11,7 +11,7 @@ use burn::nn::Linear;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use cai_data::{atomic, seed::Seed};
 use cai_model::batch::TokenBatch;
-use cai_model::gemma::{Gemma, Pass};
+use cai_model::decoder::{Gemma, Pass};
 use cai_model::lora::LoraConfig;
 use cai_model::model::LanguageModel;
 use cai_train::TrainArgs;
@@ -148,7 +148,7 @@ impl GemmaClassifier {
         seed: Seed,
         device: &Device,
     ) -> Self {
-        let head = Init { seed, device }.linear("head", language.config.hidden_size, n_outputs);
+        let head = Init { seed, device }.linear("head", language.spec.hidden_size, n_outputs);
         let (gemma, pad) = (language.gemma.clone(), language.tokenizer.pad());
         Self { network: GemmaHead { gemma, head, pad }, language, max_length }
     }
@@ -170,8 +170,8 @@ impl GemmaClassifier {
     /// # Errors
     /// When the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<(Vec<u32>, bool)> {
-        let mut ids = vec![self.language.tokenizer.bos()];
-        ids.extend(self.language.tokenizer.encode(text)?);
+        let tokenizer = &self.language.tokenizer;
+        let mut ids: Vec<u32> = tokenizer.bos().into_iter().chain(tokenizer.encode(text)?).collect();
         let truncated = ids.len() > self.max_length;
         ids.truncate(self.max_length);
         Ok((ids, truncated))

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cai_data::constitution::Constitution;
-use cai_model::{device, gemma::GemmaConfig, model::LanguageModel};
+use cai_model::{device, gemma::DecoderSpec, model::LanguageModel};
 use clap::Args;
 use sysinfo::{Disks, System};
 
@@ -92,7 +92,7 @@ impl Doctor {
     }
 
     fn model(&mut self, dir: &Path, settings: &Config) {
-        let Some(config) = self.note(GemmaConfig::read(dir).map_err(Into::into), |c| {
+        let Some(config) = self.note(DecoderSpec::read(dir).map_err(Into::into), |c| {
             let parameters = c.num_parameters() as f64 / 1e6;
             format!("{:?}, {parameters:.1} M parameters, {} layers", c.variant, c.num_hidden_layers)
         }) else {

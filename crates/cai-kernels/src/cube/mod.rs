@@ -9,7 +9,7 @@
 use burn_cubecl::cubecl;
 
 mod attention;
-mod geglu;
+mod gated;
 mod norm;
 mod rope;
 mod score;

@@ -1,4 +1,4 @@
-//! RMSNorm; the maths is in `kernels/norm.rs`.
+//! RMSNorm; the maths is in `norm.rs`.
 
 use burn::{backend::TensorMetadata, tensor::DType};
 use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTensor};
@@ -8,7 +8,12 @@ use super::{cube_each, element, empty, one_each, scratch, sum_of_cube};
 use crate::norm::NormOps;
 
 impl NormOps for CubeBackend {
-    fn rms_norm(x: CubeTensor, weight: CubeTensor, eps: f32) -> (CubeTensor, CubeTensor) {
+    fn rms_norm(
+        x: CubeTensor,
+        weight: CubeTensor,
+        offset: f32,
+        eps: f32,
+    ) -> (CubeTensor, CubeTensor) {
         let [x, weight] = [x, weight].map(into_contiguous);
         let rows = x.shape().num_elements() / weight.shape().num_elements();
         let out = empty(&x, x.shape(), x.dtype);
@@ -19,7 +24,9 @@ impl NormOps for CubeBackend {
             [x, weight, out.clone(), inverse.clone()].map(CubeTensor::into_tensor_arg);
         // SAFETY: a cube reads and writes one row of x and out, and one behind the last row stops.
         unsafe {
-            forward::launch_unchecked(&client, count, cube, x, weight, to, to_inverse, eps, dtypes);
+            forward::launch_unchecked(
+                &client, count, cube, x, weight, to, to_inverse, offset, eps, dtypes,
+            );
         }
         (out, inverse)
     }
@@ -29,6 +36,7 @@ impl NormOps for CubeBackend {
         weight: CubeTensor,
         inverse: CubeTensor,
         grad: CubeTensor,
+        offset: f32,
     ) -> CubeTensor {
         let [x, weight, grad] = [x, weight, grad].map(into_contiguous);
         let out = empty(&x, x.shape(), x.dtype);
@@ -38,7 +46,9 @@ impl NormOps for CubeBackend {
             [x, weight, inverse, grad, out.clone()].map(CubeTensor::into_tensor_arg);
         // SAFETY: as in the forward pass.
         unsafe {
-            backward::launch_unchecked(&client, count, cube, x, weight, inverse, grad, to, dtypes);
+            backward::launch_unchecked(
+                &client, count, cube, x, weight, inverse, grad, to, offset, dtypes,
+            );
         }
         out
     }
@@ -69,6 +79,7 @@ fn forward<F: Float, W: Float>(
     weight: &Tensor<W>,
     out: &mut Tensor<F>,
     inverse: &mut Tensor<f32>,
+    offset: f32,
     eps: f32,
     #[define(F, W)] _dtypes: [ElemType; 2],
 ) {
@@ -94,7 +105,7 @@ fn forward<F: Float, W: Float>(
     let mut i = unit;
     while i < width {
         let x = f32::cast_from(x[row * width + i]);
-        out[row * width + i] = F::cast_from(r * x * (1.0f32 + f32::cast_from(weight[i])));
+        out[row * width + i] = F::cast_from(r * x * (offset + f32::cast_from(weight[i])));
         i += units;
     }
 }
@@ -106,6 +117,7 @@ fn backward<F: Float, W: Float>(
     inverse: &Tensor<f32>,
     grad: &Tensor<F>,
     out: &mut Tensor<F>,
+    offset: f32,
     #[define(F, W)] _dtypes: [ElemType; 2],
 ) {
     let row = CUBE_POS;
@@ -118,7 +130,7 @@ fn backward<F: Float, W: Float>(
     let mut product = 0.0f32;
     let mut i = unit;
     while i < width {
-        let d = f32::cast_from(grad[row * width + i]) * (1.0f32 + f32::cast_from(weight[i]));
+        let d = f32::cast_from(grad[row * width + i]) * (offset + f32::cast_from(weight[i]));
         product += d * f32::cast_from(x[row * width + i]);
         i += units;
     }
@@ -127,7 +139,7 @@ fn backward<F: Float, W: Float>(
     let slope = mean * r * r;
     let mut i = unit;
     while i < width {
-        let d = f32::cast_from(grad[row * width + i]) * (1.0f32 + f32::cast_from(weight[i]));
+        let d = f32::cast_from(grad[row * width + i]) * (offset + f32::cast_from(weight[i]));
         out[row * width + i] = F::cast_from(r * (d - slope * f32::cast_from(x[row * width + i])));
         i += units;
     }

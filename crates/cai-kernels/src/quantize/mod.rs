@@ -15,8 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 pub use block::BLOCK;
 pub use ggml::GgmlType;
 pub use matrix::QuantMatrix;
-pub(crate) use ops::dense;
-pub use ops::{matmul, matmul_transposed};
+pub use ops::{dense, matmul, matmul_transposed};
 
 /// Width of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

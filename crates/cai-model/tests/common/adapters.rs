@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use cai_data::seed::Seed;
 use cai_model::{
     checkpoint::write_safetensors,
-    gemma::Pass,
+    decoder::Pass,
     lora::{largest_change, merge_adapter, prompt_logits, train_adapter},
     model::LanguageModel,
 };
@@ -87,7 +87,7 @@ pub fn round_trip(name: &str) -> f64 {
 pub fn parameters(name: &str) -> f64 {
     let adapter = Adapter::read(name);
     let model = adapter.model();
-    let ours = model.adapter.as_ref().unwrap().num_parameters(&model.config);
+    let ours = model.adapter.as_ref().unwrap().num_parameters(&model.spec);
     assert_eq!(ours as u64, adapter.own.json["parameters"].as_u64().unwrap());
     0.0
 }
@@ -96,9 +96,9 @@ pub fn parameters(name: &str) -> f64 {
 pub fn merged(name: &str) -> f64 {
     let adapter = Adapter::read(name);
     let with_adapter = adapter.model();
-    let (gemma, change) = merge_adapter(with_adapter.gemma.clone());
+    let (decoder, change) = merge_adapter(with_adapter.decoder.clone());
     assert!(change.largest > change.mean && change.mean > 0.0 && change.entries > 0, "{change:?}");
-    let merged = LanguageModel { gemma, adapter: None, ..with_adapter.clone() };
+    let merged = LanguageModel { decoder, adapter: None, ..with_adapter.clone() };
     let prompts = adapter.base.sequences("right");
     let logits = |model: &LanguageModel| prompt_logits(model, &prompts).unwrap();
     let difference = largest_change(&logits(&with_adapter), &logits(&merged));
@@ -112,7 +112,7 @@ pub fn merged(name: &str) -> f64 {
 pub fn trained_further(name: &str) -> f64 {
     let adapter = Adapter::read(name);
     let frozen = adapter.model();
-    let trainable = LanguageModel { gemma: train_adapter(frozen.gemma.clone()), ..frozen };
+    let trainable = LanguageModel { decoder: train_adapter(frozen.decoder.clone()), ..frozen };
     within("logits of the trainable adapter", adapter.difference(&trainable), LOGITS)
 }
 
@@ -146,7 +146,7 @@ pub fn save_all(out: &Path) {
         let examples = adapter.base.sft_examples();
         let losses = (0..20).map(|_| {
             let step = training::sft(&model, &examples, &Pass::default());
-            model.gemma = training::descend(model.gemma.clone(), &step, 0.2);
+            model.decoder = training::descend(model.decoder.clone(), &step, 0.2);
             step.loss
         });
         let losses: Vec<f64> = losses.collect();

@@ -7,8 +7,8 @@ use burn::tensor::{DType, Tensor};
 use cai_data::{record::Message, seed::Seed};
 use cai_model::{
     batch::TokenBatch,
-    checkpoint::save_folder,
-    gemma::{GemmaConfig, KvCache, Pass},
+    decoder::{DecoderSpec, KvCache, Pass},
+    export::save_folder,
     generate::{Finish, SamplingConfig, generate},
     model::LanguageModel,
     score::score,
@@ -37,14 +37,20 @@ pub fn within(what: &str, difference: f64, tolerance: f64) -> f64 {
 
 /// Text and chats become the same ids.
 pub fn tokenizer(reference: &Reference) -> f64 {
-    let tokenizer = reference.base().tokenizer;
-    for case in reference.json["tokenizer"].as_array().unwrap() {
+    ids_agree(&reference.base().tokenizer, &reference.json);
+    0.0
+}
+
+/// Text and chats of `reference.json` become its ids.
+pub fn ids_agree(tokenizer: &ChatTokenizer, reference: &Value) {
+    for case in reference["tokenizer"].as_array().unwrap() {
         let text = case["text"].as_str().unwrap();
         let ours = tokenizer.encode_with_special(text).unwrap();
         // Hugging Face's tokenizer puts <bos> before every text, ours only before a chat.
-        assert_eq!([vec![tokenizer.bos()], ours].concat(), ids(&case["ids"]), "{text:?}");
+        let ours: Vec<u32> = tokenizer.bos().into_iter().chain(ours).collect();
+        assert_eq!(ours, ids(&case["ids"]), "{text:?}");
     }
-    for case in reference.json["chat"].as_array().unwrap() {
+    for case in reference["chat"].as_array().unwrap() {
         let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
         let prompt = case["add_generation_prompt"].as_bool().unwrap();
         assert_eq!(tokenizer.render(&messages, prompt).unwrap(), case["text"].as_str().unwrap());
@@ -54,7 +60,6 @@ pub fn tokenizer(reference: &Reference) -> f64 {
         };
         assert_eq!(ours, ids(&case["ids"]), "{}", case["text"]);
     }
-    0.0
 }
 
 /// Logits of the right-padded batch of the base model.
@@ -76,7 +81,7 @@ pub fn right_padded(reference: &Reference, model: &LanguageModel, theirs: &Array
     let rows = reference.sequences("right");
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::right(&rows, model.tokenizer.pad(), &model.device);
-    let hidden = model.gemma.hidden(&batch, &Pass::default());
+    let hidden = model.decoder.hidden(&batch, &Pass::default());
     compare_logits(reference, model, hidden, "right", theirs)
 }
 
@@ -86,7 +91,7 @@ pub fn left_padded_logits(reference: &Reference) -> f64 {
     let rows = reference.sequences("left");
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::left(&rows, model.tokenizer.pad(), &model.device);
-    let hidden = model.gemma.hidden(&batch, &Pass::default());
+    let hidden = model.decoder.hidden(&batch, &Pass::default());
     // The side of the pads does not change a token's logits.
     let theirs = reference.tensor("right.logits");
     let difference = compare_logits(reference, &model, hidden, "left", theirs);
@@ -101,7 +106,7 @@ pub fn cached_logits(reference: &Reference) -> f64 {
     let parts: Vec<[&[u32]; 2]> =
         rows.iter().map(|ids| ids.split_at(ids.len() / 2).into()).collect();
     let width = rows.iter().map(Vec::len).max().unwrap();
-    let mut cache = KvCache::new(&model.config, rows.len(), width + 1);
+    let mut cache = KvCache::new(&model.spec, rows.len(), width + 1);
     let mut hidden = vec![Vec::new(); rows.len()];
     for part in [0, 1] {
         let ids: Vec<&[u32]> = parts.iter().map(|parts| parts[part]).collect();
@@ -110,7 +115,7 @@ pub fn cached_logits(reference: &Reference) -> f64 {
             hidden.push(read.clone().narrow(0, row, 1).narrow(1, 0, ids.len()));
         }
     }
-    let size = model.config.hidden_size;
+    let size = model.spec.hidden_size;
     let padded = hidden.into_iter().zip(&rows).map(|(mut parts, ids)| {
         parts.push(Tensor::zeros([1, width - ids.len(), size], &model.device));
         Tensor::cat(parts, 1)
@@ -125,7 +130,7 @@ pub fn cached_logits(reference: &Reference) -> f64 {
 fn read(model: &LanguageModel, ids: &[&[u32]], cache: &mut KvCache) -> Tensor<3> {
     let batch = TokenBatch::right(ids, model.tokenizer.pad(), &model.device);
     let rows: Vec<usize> = (0..ids.len()).collect();
-    model.gemma.hidden_cached(batch.ids, &rows, &batch.lengths, cache).unwrap()
+    model.decoder.hidden_cached(batch.ids, &rows, &batch.lengths, cache).unwrap()
 }
 
 /// The largest difference between the logits of `hidden`, whose real tokens stand as in `batch`, and
@@ -142,7 +147,7 @@ fn compare_logits(
     let mut largest = 0.0f64;
     for (row, real) in reference.real_tokens(batch).into_iter().enumerate() {
         let hidden = hidden.clone().narrow(0, row, 1).reshape([width, size]);
-        let logits = model.gemma.logits(hidden).cast(DType::F32);
+        let logits = model.decoder.logits(hidden).cast(DType::F32);
         let [_, vocabulary] = logits.dims();
         let logits: Vec<f64> = logits.into_data().iter::<f64>().collect();
         let theirs = theirs.row(row);
@@ -188,17 +193,17 @@ fn continues(reference: &Reference, model: &LanguageModel, name: &str) {
 /// The most likely token, step by step, through the cache; nothing ends a row.
 fn cached_argmax(model: &LanguageModel, prompts: &[Vec<u32>], steps: usize) -> Vec<Vec<u32>> {
     let longest = prompts.iter().map(Vec::len).max().unwrap();
-    let mut cache = KvCache::new(&model.config, prompts.len(), longest + steps);
+    let mut cache = KvCache::new(&model.spec, prompts.len(), longest + steps);
     let mut next: Vec<Vec<u32>> = prompts.to_vec();
     let mut out = vec![Vec::new(); prompts.len()];
     for _ in 0..steps {
         let ids: Vec<&[u32]> = next.iter().map(Vec::as_slice).collect();
         let hidden = read(model, &ids, &mut cache);
-        let size = model.config.hidden_size;
+        let size = model.spec.hidden_size;
         let last = ids.iter().enumerate().map(|(row, ids)| {
             hidden.clone().narrow(0, row, 1).narrow(1, ids.len() - 1, 1).reshape([1, size])
         });
-        let logits = model.gemma.logits(Tensor::cat(last.collect(), 0));
+        let logits = model.decoder.logits(Tensor::cat(last.collect(), 0));
         let best: Vec<u32> =
             logits.argmax(1).into_data().iter::<i64>().map(|id| id as u32).collect();
         for (row, &id) in out.iter_mut().zip(&best) {
@@ -353,7 +358,7 @@ pub fn adapter_round_trip(reference: &Reference) -> f64 {
 pub fn folder_round_trip(reference: &Reference) -> f64 {
     let model = reference.base();
     let dir = tempfile::tempdir().unwrap();
-    save_folder(&model.gemma, Some(&reference.dir), DType::F32, dir.path()).unwrap();
+    save_folder(&model.decoder, Some(&reference.dir), DType::F32, dir.path()).unwrap();
     let theirs = read_safetensors(&reference.dir.join("model.safetensors"));
     let ours = read_safetensors(&dir.path().join("model.safetensors"));
     assert!(ours.keys().eq(theirs.keys()), "other tensor names");
@@ -375,8 +380,8 @@ pub fn hub_config(reference: &Reference) -> f64 {
     let read = |name: &str| -> Value {
         serde_json::from_str(&std::fs::read_to_string(reference.dir.join(name)).unwrap()).unwrap()
     };
-    let hub = GemmaConfig::from_json(read("config_v4.json")).unwrap();
-    let ours = GemmaConfig::from_json(read("config.json")).unwrap();
-    assert_eq!(GemmaConfig { raw: ours.raw.clone(), ..hub }, ours);
+    let hub = DecoderSpec::from_json(read("config_v4.json")).unwrap();
+    let ours = DecoderSpec::from_json(read("config.json")).unwrap();
+    assert_eq!(DecoderSpec { raw: ours.raw.clone(), ..hub }, ours);
     0.0
 }

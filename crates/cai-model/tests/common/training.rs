@@ -7,7 +7,7 @@ use burn::{
     tensor::{Gradients, Tensor, TensorData},
 };
 use cai_model::{
-    gemma::{Gemma, Pass},
+    decoder::{Decoder, Pass},
     lora::train_adapter,
     loss::{ScoredTokens, score_tokens, trained_hidden},
     model::LanguageModel,
@@ -70,18 +70,18 @@ fn step(
     pass: &Pass,
     loss: impl FnOnce(&[f32], &[std::ops::Range<usize>]) -> (f64, Vec<f32>),
 ) -> Step {
-    let gemma = train_adapter(model.gemma.clone()).train();
+    let decoder = train_adapter(model.decoder.clone()).train();
     let refs: Vec<&Example> = examples.iter().collect();
-    let trained = trained_hidden(&gemma, &refs, model.tokenizer.pad(), pass);
-    let scored = score_tokens(&gemma, &trained, true);
+    let trained = trained_hidden(&decoder, &refs, model.tokenizer.pad(), pass);
+    let scored = score_tokens(&decoder, &trained, true);
     let (loss, weights) = loss(&scored.logps, &trained.rows);
     let grads = scored.surrogate(&weights).unwrap().backward();
-    Step { loss, grads: adapter_gradients(&gemma, &grads), scored }
+    Step { loss, grads: adapter_gradients(&decoder, &grads), scored }
 }
 
-fn adapter_gradients(gemma: &Gemma, grads: &Gradients) -> BTreeMap<String, Vec<f64>> {
+fn adapter_gradients(decoder: &Decoder, grads: &Gradients) -> BTreeMap<String, Vec<f64>> {
     let mut collect = Collect { path: Vec::new(), grads, found: BTreeMap::new() };
-    gemma.visit(&mut collect);
+    decoder.visit(&mut collect);
     collect.found
 }
 
@@ -98,8 +98,8 @@ fn peft_name(path: &str) -> Option<String> {
 }
 
 /// One step of gradient descent on a trainable adapter.
-pub fn descend(gemma: Gemma, step: &Step, rate: f64) -> Gemma {
-    gemma.map(&mut Descend { path: Vec::new(), step, rate })
+pub fn descend(decoder: Decoder, step: &Step, rate: f64) -> Decoder {
+    decoder.map(&mut Descend { path: Vec::new(), step, rate })
 }
 
 struct Descend<'a> {

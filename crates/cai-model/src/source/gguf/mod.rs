@@ -3,6 +3,7 @@
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Tensors are as stored, in
 //! blocks of [`GgmlType`].
 
+mod load;
 mod reader;
 mod tokenizer;
 mod value;
@@ -17,7 +18,7 @@ use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::{Error, Result, quantize::GgmlType};
 
-pub use tokenizer::GgufTokenizer;
+pub use load::load;
 pub use value::{Array, FromValue, Value};
 
 use reader::{Entry, Header};
@@ -35,7 +36,7 @@ pub struct Gguf {
 }
 
 /// A tensor of a GGUF file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TensorInfo<'a> {
     /// How its rows are stored.
     pub kind: GgmlType,
@@ -43,6 +44,20 @@ pub struct TensorInfo<'a> {
     pub shape: Vec<usize>,
     /// The rows, one after the other.
     pub bytes: &'a [u8],
+    file: &'a Mmap,
+}
+
+impl TensorInfo<'_> {
+    /// Lets the system drop the pages of the tensor, once its values were taken: memory that only
+    /// mirrors the file would be counted as this process's. They can be read again.
+    pub fn release(self) {
+        let start = self.bytes.as_ptr() as usize - self.file.as_ptr() as usize;
+        // SAFETY: the map is read-only and of a file, so that dropped pages are read again when
+        // needed. A failure costs nothing but the pages.
+        let _ = unsafe {
+            self.file.unchecked_advise_range(UncheckedAdvice::DontNeed, start, self.bytes.len())
+        };
+    }
 }
 
 impl Gguf {
@@ -61,7 +76,7 @@ impl Gguf {
             tensors: Vec::new(),
             index: HashMap::new(),
         };
-        match gguf.get::<u64>("split.count")?.unwrap_or(1) {
+        match gguf.get("split.count")?.unwrap_or(1) {
             0 | 1 => gguf.add(path, map, header.tensors)?,
             count => gguf.add_shards(count)?,
         }
@@ -78,7 +93,7 @@ impl Gguf {
         self.metadata.get(key)
     }
 
-    /// What the metadata says under `key`, if anything: a `u64`, `f64`, `bool`, `&str`, ….
+    /// What the metadata says under `key`, if anything: a `usize`, `f64`, `bool`, `&str`, ….
     ///
     /// # Errors
     ///
@@ -101,6 +116,24 @@ impl Gguf {
         })
     }
 
+    /// The size under `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::require`].
+    pub fn size(&self, key: &str) -> Result<usize> {
+        self.require(key)
+    }
+
+    /// The float under `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::require`].
+    pub fn float(&self, key: &str) -> Result<f64> {
+        self.require(key)
+    }
+
     /// The family of the model, such as `gemma3` or `llama`: what its other keys begin with.
     ///
     /// # Errors
@@ -111,8 +144,8 @@ impl Gguf {
     }
 
     /// Names of all tensors, in the files' order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.iter().map(|(_, entry)| entry.name.as_str())
+    pub fn names(&self) -> Vec<&str> {
+        self.tensors.iter().map(|(_, entry)| entry.name.as_str()).collect()
     }
 
     /// The tensor `name`, if there is one.
@@ -130,24 +163,9 @@ impl Gguf {
                  other types ({supported})"
             ))
         })?;
-        let bytes = &self.shards[*shard][entry.start..][..entry.len];
-        Ok(Some(TensorInfo { kind, shape: entry.shape.clone(), bytes }))
-    }
-
-    /// Lets the system drop the pages of the tensor `name`, once its values were taken: memory that
-    /// only mirrors the file would be counted as this process's. They can be read again.
-    pub fn release(&self, name: &str) {
-        let Some(&place) = self.index.get(name) else { return };
-        let (shard, entry) = &self.tensors[place];
-        // SAFETY: the map is read-only and of a file, so that dropped pages are read again when
-        // needed. A failure costs nothing but the pages.
-        let _ = unsafe {
-            self.shards[*shard].unchecked_advise_range(
-                UncheckedAdvice::DontNeed,
-                entry.start,
-                entry.len,
-            )
-        };
+        let file = &self.shards[*shard];
+        let bytes = &file[entry.start..][..entry.len];
+        Ok(Some(TensorInfo { kind, shape: entry.shape.clone(), bytes, file }))
     }
 
     /// An error of this file.
@@ -156,7 +174,7 @@ impl Gguf {
     }
 
     /// Opens all `count` shards of the model. The first one has its metadata.
-    fn add_shards(&mut self, count: u64) -> Result<()> {
+    fn add_shards(&mut self, count: usize) -> Result<()> {
         let shards = shards(&self.path, count).ok_or_else(|| {
             self.error(format!(
                 "it is one of {count} shards, but not named NAME-00001-of-{count:05}.gguf, so that \
@@ -170,10 +188,10 @@ impl Gguf {
             }
             let (map, header) = open(path)?;
             let of = |key| match header.metadata.iter().find(|(name, _)| name == key) {
-                Some((_, value)) => u64::from_value(value),
+                Some((_, value)) => usize::from_value(value),
                 None => None,
             };
-            if (of("split.no"), of("split.count")) != (Some(number as u64), Some(count)) {
+            if (of("split.no"), of("split.count")) != (Some(number), Some(count)) {
                 let reason =
                     format!("its keys do not say that it is shard {} of {count}", number + 1);
                 return Err(Error::Weights { path: path.clone(), reason });
@@ -183,7 +201,7 @@ impl Gguf {
             }
             self.add(path, map, header.tensors)?;
         }
-        let (said, found) = (self.get::<u64>("split.tensors.count")?, self.tensors.len() as u64);
+        let (said, found) = (self.get::<usize>("split.tensors.count")?, self.tensors.len());
         match said.filter(|said| *said != found) {
             None => Ok(()),
             Some(said) => {
@@ -217,11 +235,11 @@ fn open(path: &Path) -> Result<(Mmap, Header)> {
 }
 
 /// The paths of all shards, if `path` is named as one of `count`.
-fn shards(path: &Path, count: u64) -> Option<Vec<PathBuf>> {
+fn shards(path: &Path, count: usize) -> Option<Vec<PathBuf>> {
     let name = path.file_name()?.to_str()?.strip_suffix(&format!("-of-{count:05}.gguf"))?;
     let (name, number) = name.rsplit_once('-')?;
-    let number: u64 = number.parse().ok().filter(|_| number.len() == 5)?;
-    let named = |i: u64| path.with_file_name(format!("{name}-{i:05}-of-{count:05}.gguf"));
+    let number: usize = number.parse().ok().filter(|_| number.len() == 5)?;
+    let named = |i: usize| path.with_file_name(format!("{name}-{i:05}-of-{count:05}.gguf"));
     let is_one = (1..=count).contains(&number) && count <= 99_999;
     is_one.then(|| (1..=count).map(named).collect())
 }

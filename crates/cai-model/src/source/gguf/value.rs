@@ -56,12 +56,12 @@ pub trait FromValue<'a>: Sized {
     fn from_value(value: &'a Value) -> Option<Self>;
 }
 
-impl FromValue<'_> for u64 {
+impl FromValue<'_> for usize {
     const KIND: &'static str = "a whole number that is not negative";
 
     fn from_value(value: &Value) -> Option<Self> {
         match value {
-            Value::Unsigned(number) => Some(*number),
+            Value::Unsigned(number) => (*number).try_into().ok(),
             Value::Signed(number) => (*number).try_into().ok(),
             _ => None,
         }
@@ -134,12 +134,14 @@ impl<'a> FromValue<'a> for &'a [bool] {
     }
 }
 
-impl FromValue<'_> for Vec<u64> {
+impl FromValue<'_> for Vec<usize> {
     const KIND: &'static str = "an array of whole numbers that are not negative";
 
     fn from_value(value: &Value) -> Option<Self> {
         match value {
-            Value::Array(Array::Unsigned(numbers)) => Some(numbers.clone()),
+            Value::Array(Array::Unsigned(numbers)) => {
+                numbers.iter().map(|number| (*number).try_into().ok()).collect()
+            }
             Value::Array(Array::Signed(numbers)) => {
                 numbers.iter().map(|number| (*number).try_into().ok()).collect()
             }

@@ -5,27 +5,15 @@ mod sentencepiece;
 mod tokens;
 
 use serde_json::{Value as Json, json};
-use tokenizers::Tokenizer;
+use tokenizers::PostProcessorWrapper;
 
 use super::Gguf;
 use crate::{
     Error, Result,
     source::bpe::{Bpe, Parts},
+    tokenizer::TokenizerParts,
 };
 use tokens::Tokens;
-
-/// What a GGUF file has in place of `tokenizer.json`, `tokenizer_config.json` and the ends that
-/// `generation_config.json` names.
-#[derive(Debug)]
-pub struct GgufTokenizer {
-    /// The tokenizer.
-    pub tokenizer: Tokenizer,
-    /// With the keys of `tokenizer_config.json`: `bos_token`, `eos_token`, `pad_token`, `unk_token`
-    /// and `chat_template` where the file has them, `add_bos_token`, `add_eos_token`.
-    pub config: Json,
-    /// The tokens that end a text or a turn, each once.
-    pub end_ids: Vec<u32>,
-}
 
 /// What the kinds of tokenizers differ in.
 struct Kind {
@@ -45,7 +33,7 @@ impl Gguf {
     ///
     /// [`Error::Weights`] when a key is missing or of another kind; [`Error::Tokenizer`] when the
     /// tokenizer is of a kind that is not supported, or damaged.
-    pub fn tokenizer(&self) -> Result<GgufTokenizer> {
+    pub fn tokenizer(&self) -> Result<TokenizerParts> {
         let tokens = Tokens::read(self)?;
         let kind = match self.require("tokenizer.ggml.model")? {
             "llama" => sentencepiece::read(self, &tokens)?,
@@ -65,7 +53,14 @@ impl Gguf {
         let end_ids = self.end_ids(&tokens)?;
         let bpe = Bpe { vocab: tokens.into_vocab(), ..kind.bpe };
         let tokenizer = bpe.build().and_then(|bpe| parts.assemble(bpe)).map_err(fail)?;
-        Ok(GgufTokenizer { tokenizer, config, end_ids })
+        let generation = json!({"eos_token_id": end_ids});
+        Ok(TokenizerParts {
+            tokenizer,
+            config,
+            generation,
+            template: None,
+            path: self.path().into(),
+        })
     }
 
     fn tokenizer_config(&self, tokens: &Tokens, adds_bos: bool) -> Result<Json> {
@@ -95,6 +90,7 @@ impl Gguf {
         Ok(config)
     }
 
+    /// The tokens that end a text or a turn.
     fn end_ids(&self, tokens: &Tokens) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         for name in ["eos", "eot", "eom"] {
@@ -106,7 +102,7 @@ impl Gguf {
 
     /// The id under `key`, which must be that of a token.
     fn token_id(&self, tokens: &Tokens, key: &str) -> Result<Option<u32>> {
-        let Some(id) = self.get::<u64>(key)? else { return Ok(None) };
+        let Some(id) = self.get::<usize>(key)? else { return Ok(None) };
         match u32::try_from(id).ok().filter(|id| (*id as usize) < tokens.len()) {
             Some(id) => Ok(Some(id)),
             None => Err(self
@@ -123,7 +119,7 @@ impl Gguf {
 fn post_processor(
     tokens: &Tokens,
     config: &Json,
-) -> serde_json::Result<Option<tokenizers::PostProcessorWrapper>> {
+) -> serde_json::Result<Option<PostProcessorWrapper>> {
     let special = |setting: &str, token: &str| match config[setting] == true {
         true => config[token].as_str(),
         false => None,

@@ -34,7 +34,7 @@ pub struct Tokens {
 impl Tokens {
     pub fn read(gguf: &Gguf) -> Result<Self> {
         let listed: &[String] = gguf.require("tokenizer.ggml.tokens")?;
-        let kinds: Vec<u64> = gguf.require("tokenizer.ggml.token_type")?;
+        let kinds: Vec<usize> = gguf.require("tokenizer.ggml.token_type")?;
         let kind = |(id, kind)| match kind {
             1 => Ok(TokenKind::Normal),
             2 => Ok(TokenKind::Unknown),
