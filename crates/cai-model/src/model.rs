@@ -115,7 +115,8 @@ impl LanguageModel {
             Quantize::To(bits) => format!("+{} bits", bits.number()),
             Quantize::Stored => "+stored".into(),
         });
-        let template = self.chat_template.as_ref().map(|text| format!("+{}", hash::bytes(text.as_bytes())));
+        let template =
+            self.chat_template.as_ref().map(|text| format!("+{}", hash::bytes(text.as_bytes())));
         let adapter = adapter.map(|hash| format!("+{hash}"));
         let parts: Vec<String> = [quantize, template, adapter].into_iter().flatten().collect();
         match parts.is_empty() {

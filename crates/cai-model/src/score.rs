@@ -2,8 +2,8 @@
 
 use crate::{
     Error, Result,
-    device::among_workers,
     decoder::Pass,
+    device::among_workers,
     loss::{packed_hidden, score_tokens},
     model::LanguageModel,
     tokenizer::Example,

@@ -8,8 +8,8 @@ use std::{
 use burn::tensor::DType;
 use cai_data::seed::Seed;
 use cai_model::{
-    export::save_folder,
     decoder::{Decoder, DecoderSpec, RandomInit},
+    export::save_folder,
     lora::{Adapters, LoraConfig, prompt_logits},
     model::LanguageModel,
 };

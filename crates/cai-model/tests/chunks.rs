@@ -7,8 +7,8 @@ use burn::{
 };
 use cai_data::seed::Seed;
 use cai_model::{
-    device,
     decoder::{Decoder, DecoderSpec, Pass, RandomInit},
+    device,
     lora::{LoraConfig, add_adapter},
     loss::{score_tokens, trained_hidden},
     tokenizer::Example,

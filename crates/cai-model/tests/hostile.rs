@@ -11,8 +11,8 @@ use std::{
 use cai_data::seed::Seed;
 use cai_model::{
     batch::TokenBatch,
-    device,
     decoder::{Decoder, Pass},
+    device,
     model::{LanguageModel, LoadOptions, check},
     quantize::Bits,
     source::Quantize,

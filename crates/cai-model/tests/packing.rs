@@ -87,8 +87,10 @@ fn packed_examples_have_the_gradients_they_have_alone() {
         let [first, second] = pairs.each_ref().map(|pair| [&pair[0], &pair[1]]);
         let examples = [first, second].concat();
 
-        let packed =
-            gradients(&decoder, packed_hidden(&decoder, &[vec![&first, &second]], 0, &Pass::default()));
+        let packed = gradients(
+            &decoder,
+            packed_hidden(&decoder, &[vec![&first, &second]], 0, &Pass::default()),
+        );
         let alone = gradients(&decoder, trained_hidden(&decoder, &examples, 0, &Pass::default()));
         let size = alone.iter().map(|g| g.abs()).fold(0.0, f64::max);
         let difference = largest_difference(&packed, &alone);

@@ -9,8 +9,8 @@ use burn::{
 use cai_data::seed::Seed;
 use cai_model::{
     Result,
-    export::save_folder,
     decoder::{Decoder, Pass, TensorSource, Weight},
+    export::save_folder,
     generate::{SamplingConfig, generate},
     lora::{LoraConfig, add_adapter},
     loss::{score_tokens, trained_hidden},

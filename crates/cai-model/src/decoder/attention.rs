@@ -66,7 +66,16 @@ impl Attention {
         let q_norm = normed(spec.query_key_norms, "q_norm")?;
         let k_norm = normed(spec.query_key_norms && own, "k_norm")?;
         let o_proj = Linear::load_biased(source, &name("o_proj"), [hidden, q], output_bias)?;
-        Ok(Self { q_proj, k_proj, v_proj, o_proj, q_norm, k_norm, spec: spec.clone(), eps: norm.eps })
+        Ok(Self {
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            q_norm,
+            k_norm,
+            spec: spec.clone(),
+            eps: norm.eps,
+        })
     }
 
     /// `[batch, tokens, hidden]` to the same, or to `[1, slots, hidden]` with `at`, the slots of `[batch

@@ -6,8 +6,8 @@ use burn::{
 use cai_kernels::Activation;
 
 use super::{
-    Attention, DecoderSpec, Experts, ExpertsSpec, LayerSpec, Mlp, NormSpec, Pass, PerLayerBlock, RmsNorm,
-    Router, TensorSource,
+    Attention, DecoderSpec, Experts, ExpertsSpec, LayerSpec, Mlp, NormSpec, Pass, PerLayerBlock,
+    RmsNorm, Router, TensorSource,
     attention::{Context, KeyValues},
     cache::KvCache,
     param,
@@ -62,8 +62,7 @@ impl DecoderLayer {
     ) -> Result<Self> {
         let (width, norm) = (decoder.hidden_size, decoder.norm);
         let part = |part: &str| format!("{name}.{part}");
-        let self_attn =
-            Attention::load(source, &part("self_attn"), width, &spec.attention, norm)?;
+        let self_attn = Attention::load(source, &part("self_attn"), width, &spec.attention, norm)?;
         let mlp = Mlp::load(source, &part("mlp"), width, spec)?;
         let mut normed =
             |name: &str, wanted| RmsNorm::load_if(wanted, source, &part(name), width, norm);

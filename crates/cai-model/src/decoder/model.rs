@@ -5,12 +5,8 @@ use burn::{
 
 use super::{
     DecoderLayer, DecoderSpec, Embedding, Head, KeysValues, Linear, Pass, PerLayerEmbedding,
-    Replay, RmsNorm, TensorSource, TrainedRows, Weight,
-    attention::KeyValues,
-    cache::KvCache,
-    contexts::Contexts,
-    layer::Beside,
-    noise,
+    Replay, RmsNorm, TensorSource, TrainedRows, Weight, attention::KeyValues, cache::KvCache,
+    contexts::Contexts, layer::Beside, noise,
 };
 use crate::{Result, batch::TokenBatch};
 
@@ -58,9 +54,8 @@ impl Decoder {
             }
             None => None,
         };
-        let layer = |(i, layer)| {
-            DecoderLayer::load(source, &format!("model.layers.{i}"), spec, layer)
-        };
+        let layer =
+            |(i, layer)| DecoderLayer::load(source, &format!("model.layers.{i}"), spec, layer);
         let layers = spec.layers.iter().enumerate().map(layer).collect::<Result<_>>()?;
         let norm = RmsNorm::load(source, "model.norm", spec.hidden_size, spec.norm)?;
         let lm_head = match spec.tie_word_embeddings {
@@ -176,8 +171,7 @@ impl Decoder {
     pub fn head(&self) -> Head<'_> {
         let embedding = &self.model.embed_tokens;
         let weight = self.lm_head.as_ref().map_or(&embedding.weight, |head| &head.weight);
-        let tied =
-            embedding.trained.as_ref().filter(|rows| self.lm_head.is_none() && rows.head);
+        let tied = embedding.trained.as_ref().filter(|rows| self.lm_head.is_none() && rows.head);
         Head { weight, trained: self.head_rows.as_ref().or(tied) }
     }
 

@@ -79,7 +79,8 @@ impl Replay {
         let device = upstream.device();
         let mut total = Tensor::<1>::zeros([1], &device);
         let model = &self.decoder.model;
-        let below = trainable(&model.embed_tokens) || model.per_layer.as_ref().is_some_and(trainable);
+        let below =
+            trainable(&model.embed_tokens) || model.per_layer.as_ref().is_some_and(trainable);
         // Below the lowest layer that is trained nothing needs a gradient.
         let lowest = if below { Some(0) } else { model.layers.iter().position(trainable) };
         let (Some(lowest), [inputs @ .., last]) = (lowest, self.kept.inputs.as_slice()) else {

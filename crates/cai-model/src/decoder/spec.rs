@@ -145,9 +145,8 @@ impl DecoderSpec {
         else {
             return false;
         };
-        let takes = |layer: &LayerSpec| {
-            matches!(layer.attention.keys_values, KeysValues::OfLayer(_))
-        };
+        let takes =
+            |layer: &LayerSpec| matches!(layer.attention.keys_values, KeysValues::OfLayer(_));
         let layer = layer.parse().ok().and_then(|i: usize| self.layers.get(i));
         let unused = ["k_proj.", "v_proj.", "k_norm.", "v_norm."];
         layer.is_some_and(takes) && unused.iter().any(|name| part.starts_with(name))
@@ -184,4 +183,3 @@ impl DecoderSpec {
         self.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 }
-

@@ -33,7 +33,12 @@ const COMPANIONS: [&str; 5] = [
 ///
 /// [`Error::Input`] for a quantised model, whose weights are not those of its folder; I/O errors,
 /// with the path.
-pub fn save_folder(decoder: &Decoder, origin: Option<&Path>, dtype: DType, dir: &Path) -> Result<()> {
+pub fn save_folder(
+    decoder: &Decoder,
+    origin: Option<&Path>,
+    dtype: DType,
+    dir: &Path,
+) -> Result<()> {
     if decoder.weights().iter().any(|weight| matches!(weight, Weight::Quantized(..))) {
         let reason = "a quantised model cannot be saved; load it without quantize";
         return Err(Error::Input(reason.into()));

@@ -12,10 +12,7 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 
 use super::{LazyTensor, SHARD_BYTES, copy_companions, file_dtype, write_model};
-use crate::{
-    Result,
-    decoder::DecoderSpec,
-};
+use crate::{Result, decoder::DecoderSpec};
 
 /// Numbers that come from one seed.
 const CHUNK: usize = 1 << 20;

@@ -117,7 +117,9 @@ const TEXT_DEFAULTS: [(&str, usize); 8] = [
 fn activation(keys: &Keys) -> std::result::Result<Activation, String> {
     match keys.activation(&["hidden_activation", "hidden_act"], "gelu_pytorch_tanh")? {
         Activation::GeluTanh | Activation::Gelu => Ok(Activation::GeluTanh),
-        Activation::Silu => Err("hidden_activation 'silu' is not supported; Gemma uses GELU".into()),
+        Activation::Silu => {
+            Err("hidden_activation 'silu' is not supported; Gemma uses GELU".into())
+        }
     }
 }
 
@@ -169,12 +171,13 @@ fn from_gguf(file: &Gguf) -> Result<Value> {
         "max_position_embeddings": size("context_length")?,
         "rms_norm_eps": file.float(&key("attention.layer_norm_rms_epsilon"))?,
         "hidden_activation": "gelu_pytorch_tanh",
-        "tie_word_embeddings": file.tensor("output.weight").is_none(),
+        "tie_word_embeddings": file.tensor("output.weight")?.is_none(),
         "vocab_size": rows(file)?,
         "torch_dtype": "float32",
     });
     // The 27B models scale scores by the width of a query's share of the residual stream.
-    let of_27b = (architecture == "gemma2" && layers == 46) || (architecture == "gemma3" && layers == 62);
+    let of_27b =
+        (architecture == "gemma2" && layers == 46) || (architecture == "gemma3" && layers == 62);
     if architecture != "gemma" {
         let scalar = if of_27b { hidden / heads.max(1) } else { head_dim };
         config["query_pre_attn_scalar"] = json!(scalar);

@@ -95,7 +95,7 @@ fn windows(raw: &Value, layers: usize) -> std::result::Result<Vec<Option<usize>>
 fn from_gguf(file: &Gguf) -> Result<Value> {
     let mut config = gguf_config(file, ["llama", "LlamaForCausalLM"])?;
     // Llama 3.1's scaling comes as what each frequency is divided by, the lowest ones by the factor.
-    if let Some(divisors) = file.tensor("rope_freqs.weight") {
+    if let Some(divisors) = file.tensor("rope_freqs.weight")? {
         let mut values = vec![0.0; divisors.shape.iter().product()];
         divisors.kind.dequantize(divisors.bytes, &mut values);
         let factor = values.iter().fold(1.0f32, |max, v| max.max(*v));
@@ -134,7 +134,7 @@ pub(super) fn gguf_config(file: &Gguf, [model_type, architecture]: [&str; 2]) ->
         "rms_norm_eps": file.float(&key("attention.layer_norm_rms_epsilon"))?,
         "rope_theta": theta,
         "hidden_act": "silu",
-        "tie_word_embeddings": file.tensor("output.weight").is_none(),
+        "tie_word_embeddings": file.tensor("output.weight")?.is_none(),
         "vocab_size": rows(file)?,
         "torch_dtype": "float32",
     }))
@@ -142,7 +142,7 @@ pub(super) fn gguf_config(file: &Gguf, [model_type, architecture]: [&str; 2]) ->
 
 /// Rows of the embedding.
 pub(super) fn rows(file: &Gguf) -> Result<usize> {
-    match file.tensor("token_embd.weight") {
+    match file.tensor("token_embd.weight")? {
         Some(table) => Ok(table.shape[0]),
         None => Err(crate::Error::Weights {
             path: file.path().into(),

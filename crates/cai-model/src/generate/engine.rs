@@ -4,7 +4,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::{Event, Limits, Request, RequestId, sequence::Sequence};
-use crate::{Error, Result, device::among_workers, decoder::KvCache, model::LanguageModel};
+use crate::{Error, Result, decoder::KvCache, device::among_workers, model::LanguageModel};
 
 /// Generates for many requests at once (continuous batching: Yu et al., Orca, OSDI 2022).
 ///

@@ -161,7 +161,8 @@ impl LoraConfig {
         }
         let targets = || names.iter().filter(|(from, _)| self.targets(from));
         let exactly = |name: &str| fancy_regex::escape(name).into_owned();
-        let rank = |(from, to): &(String, String)| Some((exactly(to), self.rank_pattern.get(from)?));
+        let rank =
+            |(from, to): &(String, String)| Some((exactly(to), self.rank_pattern.get(from)?));
         let alpha =
             |(from, to): &(String, String)| Some((exactly(to), self.alpha_pattern.get(from)?));
         Self {
@@ -216,9 +217,8 @@ impl LoraConfig {
             )));
         }
         let Some(indices) = &self.trainable_token_indices else { return Ok(()) };
-        let fail = |reason: String| {
-            Err(Error::Input(format!("lora.trainable_token_indices{reason}")))
-        };
+        let fail =
+            |reason: String| Err(Error::Input(format!("lora.trainable_token_indices{reason}")));
         if let TokenIndices::ByModule(modules) = indices
             && let Some(name) = modules.keys().find(|name| !known(name))
         {
@@ -380,7 +380,8 @@ mod tests {
             "r": 4, "lora_alpha": 8, "rank_pattern": {"v_proj": 16}, "alpha_pattern": {"k_proj": 2},
         }));
         let scale = |config: &LoraConfig| {
-            ["q_proj", "k_proj", "v_proj"].map(|part| config.scale(&format!("model.layers.0.self_attn.{part}")))
+            ["q_proj", "k_proj", "v_proj"]
+                .map(|part| config.scale(&format!("model.layers.0.self_attn.{part}")))
         };
         assert_eq!(scale(&config), [2.0, 0.5, 0.5]);
         config.use_rslora = true;

@@ -37,8 +37,7 @@ pub fn save_adapter(
     dir: &Path,
 ) -> Result<()> {
     let named = trained_tensors(decoder).into_iter();
-    let tensors: Vec<_> =
-        named.map(|(name, values)| (format!("{PREFIX}{name}"), values)).collect();
+    let tensors: Vec<_> = named.map(|(name, values)| (format!("{PREFIX}{name}"), values)).collect();
     if tensors.is_empty() {
         return Err(Error::Input("the model has no adapter to save".into()));
     }

@@ -50,7 +50,12 @@ pub fn trained_hidden(decoder: &Decoder, examples: &[&Example], pad: u32, pass: 
 /// Examples of one group that begin with the same tokens, as the two sides of a preference pair
 /// do, share them: these are computed once. Other than that no example sees another. A group of one
 /// example is that example alone; several groups in a row are packing.
-pub fn packed_hidden(decoder: &Decoder, rows: &[Vec<&[&Example]>], pad: u32, pass: &Pass) -> Trained {
+pub fn packed_hidden(
+    decoder: &Decoder,
+    rows: &[Vec<&[&Example]>],
+    pad: u32,
+    pass: &Pass,
+) -> Trained {
     let rows: Vec<PackedRow> = rows.iter().map(|groups| PackedRow::new(groups)).collect();
     run(decoder, &rows, pad, pass)
 }

@@ -33,7 +33,9 @@ pub fn load_folder(dir: &Path, spec: &DecoderSpec, held: &Held) -> Result<Decode
     let (other, left): (Vec<_>, Vec<_>) = left.partition(|name| Spelling::is_not_text(name));
     if !other.is_empty() {
         let (count, path) = (other.len(), dir.display());
-        tracing::info!("{path}: {count} tensors for images or sound are left out, the text part is whole");
+        tracing::info!(
+            "{path}: {count} tensors for images or sound are left out, the text part is whole"
+        );
         tracing::debug!("left out: {}", other.join(", "));
     }
     match left.first() {

@@ -1,16 +1,19 @@
 //! Where a base model comes from: a Hugging Face folder (perhaps fetched from the hub), or a GGUF
 //! file.
 
+mod bpe;
 mod folder;
 pub mod gguf;
 mod held;
 pub mod hub;
 mod spelling;
+mod tokenizer_json;
 mod weights;
 
 pub use folder::load_folder;
 pub use held::{Held, Quantize};
 pub use spelling::Spelling;
+pub use tokenizer_json::load_tokenizer;
 pub use weights::WeightFiles;
 
 use std::path::{Path, PathBuf};
@@ -52,7 +55,7 @@ impl ModelSource {
             }
         };
         let (spec, parts) = match (&gguf, tokenizer) {
-            (Some(file), None) => (DecoderSpec::from_gguf(file)?, gguf::tokenizer(file)?),
+            (Some(file), None) => (DecoderSpec::from_gguf(file)?, file.tokenizer()?),
             (Some(file), Some(dir)) => (DecoderSpec::from_gguf(file)?, TokenizerParts::read(dir)?),
             (None, dir) => {
                 let parts = TokenizerParts::read(dir.unwrap_or(path))?;
@@ -87,7 +90,7 @@ impl ModelSource {
     /// Those of the files.
     pub fn fingerprint(&self) -> Result<String> {
         match &self.gguf {
-            Some(file) => Ok(file.fingerprint()),
+            Some(file) => file.fingerprint(),
             None => Ok(WeightFiles::open(&self.path)?.fingerprint()),
         }
     }

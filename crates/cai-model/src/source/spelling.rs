@@ -29,9 +29,9 @@ impl Spelling {
         let names: BTreeMap<String, String> =
             names.into_iter().map(|name| (Self::plain(name), name.to_string())).collect();
         let begins = |prefix: &&'static str| {
-            names.values().any(|name| {
-                name.strip_prefix(ADAPTER).unwrap_or(name).starts_with(prefix)
-            })
+            names
+                .values()
+                .any(|name| name.strip_prefix(ADAPTER).unwrap_or(name).starts_with(prefix))
         };
         let prefix = PREFIXES.into_iter().find(begins);
         Self { names, prefix }

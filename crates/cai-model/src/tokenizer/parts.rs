@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
+use crate::source::load_tokenizer;
 
 /// What a [`ChatTokenizer`](super::ChatTokenizer) is made of: of a folder, a GGUF file, or whatever
 /// else holds a model.
@@ -35,8 +36,7 @@ impl TokenizerParts {
         let path = dir.join("tokenizer.json");
         let config_path = dir.join("tokenizer_config.json");
         let config = read_json(&config_path)?.ok_or_else(|| missing(&config_path))?;
-        let text = read_text(&path)?.ok_or_else(|| missing(&path))?;
-        let tokenizer = Tokenizer::from_bytes(text).map_err(|error| malformed(&path, error))?;
+        let tokenizer = load_tokenizer(&path)?;
         let generation = match read_json(&dir.join("generation_config.json"))? {
             Some(generation) => generation,
             None => match read_json(&dir.join("config.json"))? {

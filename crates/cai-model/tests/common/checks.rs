@@ -7,8 +7,8 @@ use burn::tensor::{DType, Tensor};
 use cai_data::{record::Message, seed::Seed};
 use cai_model::{
     batch::TokenBatch,
-    export::save_folder,
     decoder::{DecoderSpec, KvCache, Pass},
+    export::save_folder,
     generate::{Finish, SamplingConfig, generate},
     model::LanguageModel,
     score::score,

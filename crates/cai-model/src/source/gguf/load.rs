@@ -34,7 +34,8 @@ pub fn load(file: &Gguf, spec: &DecoderSpec, held: &Held) -> Result<Decoder> {
     let mut source = Tensors { file, spec, held, permuted, used: BTreeSet::new() };
     let decoder = Decoder::load(spec, &mut source)?;
     let used = source.used;
-    let left = file.names().into_iter().find(|name| !used.contains(*name) && !BESIDE.contains(name));
+    let left =
+        file.names().into_iter().find(|name| !used.contains(*name) && !BESIDE.contains(name));
     match left {
         Some(name) => Err(Error::Weights {
             path: file.path().into(),
@@ -47,15 +48,24 @@ pub fn load(file: &Gguf, spec: &DecoderSpec, held: &Held) -> Result<Decoder> {
 impl Gguf {
     /// A hash (sha256) of all tensors: names, types, shapes and bytes, whatever the files are that
     /// hold them.
-    pub fn fingerprint(&self) -> String {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Weights`] for a tensor of a type that is not supported.
+    pub fn fingerprint(&self) -> Result<String> {
         let mut names = self.names();
         names.sort_unstable();
         let line = |name: &&str| {
-            let TensorInfo { kind, shape, bytes } = self.tensor(name)?;
-            Some(format!("{name} {kind:?} {shape:?} {}\n", hash::bytes(bytes)))
+            let info = self.tensor(name)?;
+            let line = info.as_ref().map(|TensorInfo { kind, shape, bytes, .. }| {
+                format!("{name} {kind} {shape:?} {}\n", hash::bytes(bytes))
+            });
+            info.into_iter().for_each(TensorInfo::release);
+            Ok(line)
         };
-        let lines: Vec<String> = names.par_iter().filter_map(line).collect();
-        hash::bytes(lines.concat().as_bytes())
+        let lines: Vec<Option<String>> = names.par_iter().map(line).collect::<Result<_>>()?;
+        let lines: String = lines.into_iter().flatten().collect();
+        Ok(hash::bytes(lines.as_bytes()))
     }
 }
 
@@ -75,7 +85,7 @@ impl<'a> Tensors<'a> {
         let Some(own) = gguf_name(name, self.spec) else {
             return Err(fail(format!("GGUF has no name for the tensor '{name}'")));
         };
-        let Some(found) = self.file.tensor(&own) else {
+        let Some(found) = self.file.tensor(&own)? else {
             return Err(fail(format!("tensor '{own}' is missing")));
         };
         if found.shape != shape {
@@ -124,7 +134,8 @@ impl TensorSource for Tensors<'_> {
         if D == 1 {
             let mut stored = vec![0f32; total];
             info.kind.dequantize(info.bytes, &mut stored);
-            let offset = if name.ends_with("norm.weight") { self.spec.norm.offset as f32 } else { 0.0 };
+            let offset =
+                if name.ends_with("norm.weight") { self.spec.norm.offset as f32 } else { 0.0 };
             for (i, value) in values.iter_mut().enumerate() {
                 *value = stored[self.row(name, i)] - offset;
             }
@@ -136,6 +147,7 @@ impl TensorSource for Tensors<'_> {
                 }
             });
         }
+        info.release();
         if values.par_iter().any(|value| !value.is_finite()) {
             return Err(self.not_finite(name));
         }
@@ -166,6 +178,7 @@ impl TensorSource for Tensors<'_> {
             }
             (Quantize::Stored, _) => return Ok(Weight::dense(name, self.tensor(name, size)?)),
         };
+        info.release();
         Ok(Weight::Quantized(matrix, self.held.device.clone()))
     }
 }
