@@ -8,7 +8,6 @@ use cai_model::generate::{Finish, SamplingConfig};
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use crate::api::ApiError;
 use crate::api::sse::{Sender, Stop};
 use crate::models::{Model, Models};
 
