@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Tensor};
-use cai_data::{record::Message, seed::Seed};
+use cai_data::seed::Seed;
 use cai_model::{
     batch::TokenBatch,
     decoder::{DecoderSpec, KvCache, Pass},
@@ -13,13 +13,12 @@ use cai_model::{
     model::LanguageModel,
     score::score,
     source::Spelling,
-    tokenizer::{ChatTokenizer, Turns},
 };
 use serde_json::Value;
 
 use super::{
     reference::{Array, Reference, ids, largest_difference, numbers, read_safetensors},
-    training,
+    tokenizers, training,
 };
 
 /// Of logits: f32 noise between equally valid evaluations is below 1e-5.
@@ -38,29 +37,8 @@ pub fn within(what: &str, difference: f64, tolerance: f64) -> f64 {
 
 /// Text and chats become the same ids.
 pub fn tokenizer(reference: &Reference) -> f64 {
-    ids_agree(&reference.base().tokenizer, &reference.json);
+    tokenizers::ids_agree(&reference.base().tokenizer, &reference.json);
     0.0
-}
-
-/// Text and chats of `reference.json` become its ids.
-pub fn ids_agree(tokenizer: &ChatTokenizer, reference: &Value) {
-    for case in reference["tokenizer"].as_array().unwrap() {
-        let text = case["text"].as_str().unwrap();
-        let ours = tokenizer.encode_with_special(text).unwrap();
-        // Hugging Face's tokenizer puts <bos> before every text, ours only before a chat.
-        let ours: Vec<u32> = tokenizer.bos().into_iter().chain(ours).collect();
-        assert_eq!(ours, ids(&case["ids"]), "{text:?}");
-    }
-    for case in reference["chat"].as_array().unwrap() {
-        let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
-        let prompt = case["add_generation_prompt"].as_bool().unwrap();
-        assert_eq!(tokenizer.render(&messages, prompt).unwrap(), case["text"].as_str().unwrap());
-        let ours = match prompt {
-            true => tokenizer.prompt(&messages).unwrap(),
-            false => tokenizer.conversation(&messages, Turns::All).unwrap().ids,
-        };
-        assert_eq!(ours, ids(&case["ids"]), "{}", case["text"]);
-    }
 }
 
 /// Logits of the right-padded batch of the base model.
