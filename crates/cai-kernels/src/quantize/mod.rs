@@ -6,12 +6,14 @@
 //! for each product, which is right but slow.
 
 mod block;
+mod ggml;
 mod matrix;
 mod ops;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 pub use block::BLOCK;
+pub use ggml::GgmlType;
 pub use matrix::QuantMatrix;
 pub use ops::{dense, matmul, matmul_transposed};
 
