@@ -7,11 +7,13 @@
 //!   records;
 //! - [`atomic`], [`hash`], [`seed`], [`split`], [`text`]: whole files or none, fingerprints,
 //!   reproducible randomness, held-out splits, and text folding for overlap tests;
-//! - [`constitution`], [`dialogue`], [`refusal`], [`world`]: the principles, the wording of
-//!   critique and feedback dialogues, how a refusal is recognised, and the generated mini world.
+//! - [`constitution`], [`dialogue`], [`refusal`], [`cutoff`], [`world`]: the principles, the wording of
+//!   critique and feedback dialogues, how refusals are recognised, what becomes of texts that were cut
+//!   off, and the generated mini world.
 
 pub mod atomic;
 pub mod constitution;
+pub mod cutoff;
 pub mod dataset;
 pub mod dialogue;
 mod error;

@@ -8,7 +8,7 @@ use sysinfo::{Disks, System};
 
 use super::{ConfigArgs, message};
 use crate::{
-    config::{Config, DataConfig},
+    config::{ClassifierStage, Config, DataConfig},
     input, memory,
 };
 
@@ -136,12 +136,17 @@ impl Doctor {
     }
 
     fn data(&mut self, config: &Config) {
-        let DataConfig::Files(files) = &config.data else {
+        if let DataConfig::World(_) = &config.data {
             self.good("data: made by the mini world".into());
-            return;
-        };
-        for source in files.sources() {
-            self.note(input::file(source), |file| format!("data {}", file.path.display()));
+        }
+        for path in config.data_files() {
+            self.note(input::file(path), |file| format!("data {}", file.path.display()));
+        }
+        if let ClassifierStage::From(dir) = &config.classifier {
+            let files = safety_classifier::files(dir).map_err(Into::into);
+            self.note(files, |files| {
+                format!("classifier {}, {} files; none is trained", dir.display(), files.len())
+            });
         }
     }
 

@@ -1,13 +1,14 @@
 //! The pipeline: stages that run when their inputs have changed, and only then.
 
 mod data;
+mod files;
 mod manifest;
 mod run;
 mod stages;
 mod step;
 mod variants;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,14 @@ impl Stage {
             Self::Evaluate => "evaluate",
         }
     }
+}
+
+/// Counts by name, for a sentence.
+fn counted(counts: &BTreeMap<String, usize>) -> String {
+    if counts.is_empty() {
+        return "none".into();
+    }
+    counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Stage {
