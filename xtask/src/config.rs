@@ -194,8 +194,8 @@ impl FileData {
                 let unknown = source.columns.keys().find(|key| !fields.contains(&key.as_str()));
                 if let Some(key) = unknown {
                     bail!(
-                        "data.files.{name}, {}: there is no key {key}; there are path, turns, skip, \
-                         take, sample, and the columns {}",
+                        "data.files.{name}, {}: there is no key {key}; there are path, turns, \
+                         max_words, skip, take, sample, and the columns {}",
                         source.path,
                         fields.join(", ")
                     );

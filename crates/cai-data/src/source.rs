@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::dataset;
 use crate::jsonl::Line;
 use crate::pairs::{LeftOut, Policy, Usable, collect};
-use crate::record::{Conversation, EvalPrompt, PreferencePair, Prompt};
+use crate::record::{Conversation, EvalPrompt, Message, PreferencePair, Prompt};
 use crate::seed::Seed;
 use crate::table::{self, Record};
 use crate::text::normalise;
@@ -35,6 +35,9 @@ pub struct Source {
     /// Which turns of a prompt are used.
     #[serde(skip_serializing_if = "Turns::is_all")]
     pub turns: Turns,
+    /// Leave out records whose turns have more words than this together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_words: Option<usize>,
     /// Leave out this many records from the beginning.
     #[serde(skip_serializing_if = "is_zero")]
     pub skip: usize,
@@ -109,6 +112,7 @@ impl<'de> Deserialize<'de> for Source {
             let wrong = |error: serde_json::Error| D::Error::custom(format!("{key}: {error}"));
             match key.as_str() {
                 "turns" => source.turns = serde_json::from_value(value).map_err(wrong)?,
+                "max_words" => source.max_words = serde_json::from_value(value).map_err(wrong)?,
                 "skip" => source.skip = serde_json::from_value(value).map_err(wrong)?,
                 "take" => source.take = serde_json::from_value(value).map_err(wrong)?,
                 "sample" => source.sample = serde_json::from_value(value).map_err(wrong)?,
@@ -132,6 +136,7 @@ impl Source {
             path: path.into(),
             columns: BTreeMap::new(),
             turns: Turns::All,
+            max_words: None,
             skip: 0,
             take: None,
             sample: None,
@@ -235,6 +240,16 @@ impl Source {
         Ok(record)
     }
 
+    /// Leaves out records whose `turns` are longer than `max_words`: `too_long`.
+    pub fn leave_out_long<T>(&self, usable: &mut Usable<T>, turns: impl Fn(&T) -> &[Message]) {
+        let words = |record: &T| -> usize {
+            turns(record).iter().map(|turn| turn.content.split_whitespace().count()).sum()
+        };
+        usable.leave_out("too_long", |record| {
+            self.max_words.is_some_and(|most| words(record) > most)
+        });
+    }
+
     /// Leaves out what `skip`, `take` and `sample` say: `skipped` and `not_taken`. A sample goes by a
     /// hash of the texts that `text` gives, so that it does not depend on their order.
     pub fn select<T>(&self, usable: &mut Usable<T>, text: impl Fn(&T) -> String, seed: Seed) {
@@ -311,7 +326,7 @@ fn stem(file: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Message, PromptCategory};
+    use crate::record::PromptCategory;
 
     fn source(yaml: &str) -> Source {
         serde_yaml::from_str(yaml).unwrap()
@@ -440,5 +455,16 @@ mod tests {
         again.reverse();
         assert_eq!(again, drawn);
         assert_eq!(select("{path: a, sample: 90}", &order).records.len(), 50);
+    }
+
+    #[test]
+    fn records_with_many_words_are_left_out() {
+        let yaml = "{path: a, prompt: instruction, completion: output, max_words: 3}";
+        let source = source(yaml);
+        let mut read =
+            with_file("a.json", INSTRUCTIONS, |f| source.conversations(f, &Policy::default()))
+                .unwrap();
+        source.leave_out_long(&mut read, |record| &record.messages);
+        assert_eq!((read.records.len(), read.counts["too_long"]), (0, 2));
     }
 }

@@ -1,9 +1,10 @@
 //! The data stage on files: records of other people's making, each used or left out for a counted
 //! reason.
 //!
-//! Beside the reasons of the file's own (see `cai_data::pairs`), a record is left out as
+//! Beside the reasons that lie in the record itself (`cai_data::hh` lists them), a record is left out as
 //! `repeated_prompt` if an earlier one asks the same, as `evaluation_prompt` if a turn of its prompt is
-//! what models are evaluated on, and as `skipped`, `not_taken` or `over_limit` if the settings say so.
+//! what models are evaluated on, and as `too_long`, `skipped`, `not_taken` or `over_limit` if the
+//! settings say so.
 //! Texts are compared without case and punctuation.
 
 use std::{collections::HashSet, path::Path};
@@ -72,27 +73,29 @@ fn check_complete(config: &Config, files: &FileData) -> Result<()> {
     Ok(())
 }
 
-/// A kind of records: how they are read, and what they ask.
+/// A kind of records: how they are read, and what they say.
 struct Kind<T> {
     read: fn(&Source, &Path, &Policy) -> cai_data::Result<Usable<T>>,
-    /// The turns before the reply.
-    prompt: fn(&T) -> &[Message],
+    turns: fn(&T) -> &[Message],
     /// Whether records that ask the same are left out.
     once: bool,
 }
 
-const CONVERSATIONS: Kind<Conversation> = Kind {
-    read: Source::conversations,
-    prompt: |record| record.messages.split_last().map_or(&[], |(_, prompt)| prompt),
-    once: true,
-};
+const CONVERSATIONS: Kind<Conversation> =
+    Kind { read: Source::conversations, turns: |record| &record.messages, once: true };
 const PROMPTS: Kind<Prompt> =
-    Kind { read: Source::prompts, prompt: |record| &record.prompt, once: true };
+    Kind { read: Source::prompts, turns: |record| &record.prompt, once: true };
 const EVALUATION: Kind<EvalPrompt> =
-    Kind { read: Source::evaluation, prompt: |record| &record.prompt, once: true };
+    Kind { read: Source::evaluation, turns: |record| &record.prompt, once: true };
 /// People compare several replies to one prompt.
 const PAIRS: Kind<PreferencePair> =
-    Kind { read: Source::pairs, prompt: |record| &record.prompt, once: false };
+    Kind { read: Source::pairs, turns: |record| &record.prompt, once: false };
+
+/// The turns up to the last of the person.
+fn prompt(turns: &[Message]) -> &[Message] {
+    let end = turns.iter().rposition(|turn| turn.role == Role::User).map_or(0, |last| last + 1);
+    &turns[..end]
+}
 
 /// Files that are being read.
 struct Reading<'a> {
@@ -106,7 +109,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// The records of `data.files.NAME`.
     fn records<T>(&mut self, name: &str, sources: &[Source], kind: &Kind<T>) -> Result<Vec<T>> {
-        let text = |record: &T| normalise(&prompt_key((kind.prompt)(record)));
+        let text = |record: &T| normalise(&prompt_key(prompt((kind.turns)(record))));
         let seed = self.config.data_seed().derive(name);
         let (mut all, mut seen) = (Vec::new(), HashSet::new());
         for source in sources {
@@ -115,8 +118,8 @@ impl Reading<'_> {
             if kind.once {
                 usable.leave_out("repeated_prompt", |record| !seen.insert(text(record)));
             }
-            usable
-                .leave_out("evaluation_prompt", |record| self.is_evaluated((kind.prompt)(record)));
+            usable.leave_out("evaluation_prompt", |record| self.is_evaluated((kind.turns)(record)));
+            source.leave_out_long(&mut usable, kind.turns);
             source.select(&mut usable, text, seed);
             let (mut place, limit) = (0.., self.files.limit.unwrap_or(usize::MAX));
             usable.leave_out("over_limit", |_| place.next().is_some_and(|at| at >= limit));
@@ -145,8 +148,8 @@ impl Reading<'_> {
         Ok(records)
     }
 
-    fn is_evaluated(&self, prompt: &[Message]) -> bool {
-        let asked = prompt.iter().filter(|message| message.role == Role::User);
+    fn is_evaluated(&self, turns: &[Message]) -> bool {
+        let asked = turns.iter().filter(|message| message.role == Role::User);
         asked.map(|message| normalise(&message.content)).any(|text| self.evaluated.contains(&text))
     }
 
