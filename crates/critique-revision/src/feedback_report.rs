@@ -138,7 +138,7 @@ impl FeedbackReport {
         let mut text = format!(
             "# AI feedback\n\n{} prompts answered, {} comparisons, {} preference pairs.\n\n\
              - prompts left out: {}\n- hostile prompts: {}\n- comparisons without a pair: {}\n- samples by broken rule: \
-             {}\n- confidence: {}\n- position bias: {}\n- both orders agree: {}\n- chosen samples \
+             {}; by repair: {}\n- confidence: {}\n- position bias: {}\n- both orders agree: {}\n- chosen samples \
              that decline: {}\n- rejected samples that decline: {}\n",
             self.n,
             self.comparisons,
@@ -147,6 +147,7 @@ impl FeedbackReport {
             list(&self.hostile),
             list(&self.dropped),
             list(&self.sample_cleaning),
+            list(&self.sample_repairs),
             show(&self.confidence),
             show(&self.position_bias),
             show(&self.order_agreement),

@@ -12,7 +12,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-pub use run::{Options, run};
+pub use data::run as make_data;
+pub use run::{Options, human, run};
 pub use stages::{ADAPTER, outcome};
 pub use step::Step;
 pub use variants::Finished;

@@ -4,6 +4,8 @@
 //! Answers count with their longest length, so that a stage ends earlier where the model does. The
 //! classifier is not foreseen: it does not use the model.
 
+mod measure;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use cai_train::TrainArgs;
@@ -12,6 +14,8 @@ use crate::{
     config::{Config, PairSource},
     pipeline::{Stage, Step},
 };
+
+pub use measure::{data, rates};
 
 /// Tokens a second. Reading takes a third of training: one pass of three.
 #[derive(Clone, Debug)]
@@ -131,7 +135,8 @@ fn sl_cai(config: &Config, data: &Data, rates: &Rates) -> f64 {
         return 0.0;
     }
     let longest = sl_cai.sft.max_length as f64;
-    let tokens = (revisions * revision.min(longest) + helpful * data.helpful.tokens.min(longest)) / count;
+    let tokens =
+        (revisions * revision.min(longest) + helpful * data.helpful.tokens.min(longest)) / count;
     rates.training(Records { count, tokens }, sl_cai.sft.held_out, &sl_cai.sft.train)
 }
 
