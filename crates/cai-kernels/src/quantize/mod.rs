@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 pub use block::BLOCK;
 pub use matrix::QuantMatrix;
-pub(crate) use ops::dense;
+pub use ops::dense;
 pub use ops::{matmul, matmul_transposed};
 
 /// Width of a code.

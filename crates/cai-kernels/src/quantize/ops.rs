@@ -50,7 +50,7 @@ pub fn matmul(y: Tensor<2>, weight: &QuantMatrix) -> Tensor<2> {
 }
 
 /// The whole matrix in f32.
-pub(crate) fn dense(weight: &QuantMatrix, device: &Device) -> Tensor<2> {
+pub fn dense(weight: &QuantMatrix, device: &Device) -> Tensor<2> {
     let [rows, width] = weight.size();
     Tensor::from_data(TensorData::new(weight.rows(0, rows), [rows, width]), device)
 }
