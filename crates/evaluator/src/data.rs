@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use cai_data::cutoff::OnTruncation;
 use cai_data::jsonl;
 use cai_data::record::{EvalPrompt, Message, Role};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,15 @@ impl Reply {
     /// A reply that the model ended itself.
     pub fn complete(text: impl Into<String>) -> Self {
         Reply { text: text.into(), finish: Finish::Stop }
+    }
+
+    /// What of it is judged.
+    pub fn judged(&self, on_truncation: OnTruncation) -> Reply {
+        let cut = self.finish == Finish::Length;
+        match cut.then(|| on_truncation.usable(&self.text)).flatten() {
+            Some(whole) => Reply::complete(whole),
+            None => self.clone(),
+        }
     }
 }
 

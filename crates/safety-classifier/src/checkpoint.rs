@@ -13,7 +13,7 @@
 //! | `model.safetensors`, `model-2.safetensors`, … | the encoders ([`Encoder`]) |
 //! | `adapter/`, `head.safetensors` | LoRA adapter (PEFT) and head on Gemma, whose base `config.json` names |
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -87,6 +87,19 @@ pub struct Checkpoint {
     pub models: Ensemble,
     /// From their scores to probabilities.
     pub calibration: Calibration,
+}
+
+/// The files in a classifier's folder that decide what it answers.
+///
+/// # Errors
+/// A `config.json` that is missing or damaged, or another file that is missing.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let config: FolderConfig = read_json(&dir.join(CONFIG))?;
+    let paths: Vec<PathBuf> = config.files().iter().map(|name| dir.join(name)).collect();
+    match paths.iter().find(|path| !path.is_file()) {
+        Some(path) => Err(Error::Checkpoint { path: path.clone(), problem: "is missing".into() }),
+        None => Ok(paths),
+    }
 }
 
 impl FolderConfig {

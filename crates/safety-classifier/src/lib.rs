@@ -44,6 +44,7 @@ mod warm_start;
 mod weights;
 pub mod written;
 
+pub use checkpoint::files;
 pub use config::{Architecture, ClassWeights, ClassifierConfig, Pooling, Task};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;

@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use cai_data::constitution::Constitution;
@@ -8,8 +11,9 @@ use sysinfo::{Disks, System};
 
 use super::{ConfigArgs, message};
 use crate::{
-    config::{Config, DataConfig},
-    input, memory,
+    config::{ClassifierStage, Config, DataConfig},
+    forecast, input, memory,
+    pipeline::{self, human},
 };
 
 /// Check config, files, devices, disk and memory before anything is trained, and say what to do
@@ -129,19 +133,60 @@ impl Doctor {
                 false => self.good(text),
             }
         }
-        let loaded = device::parse("cpu").and_then(|cpu| LanguageModel::load(dir, None, &cpu));
-        self.note(loaded.map_err(Into::into), |model| {
+        // A device that is not there was found before.
+        let device = device::parse(&settings.device).or_else(|_| device::parse("cpu"));
+        let loaded = device.and_then(|device| LanguageModel::load(dir, None, &device));
+        let model = self.note(loaded.map_err(Into::into), |model| {
             format!("weights and tokenizer load ({} tokens)", model.tokenizer.vocab_size())
         });
+        if let Some(model) = model
+            && device::parse(&settings.device).is_ok()
+        {
+            self.time(settings, model);
+        }
+    }
+
+    /// Reads the data and measures the model for some seconds.
+    fn time(&mut self, config: &Config, model: LanguageModel) {
+        let measured = (|| {
+            let dir = tempfile::tempdir()?;
+            let summary = pipeline::make_data(config, dir.path())?;
+            let data = forecast::data(config, dir.path(), &model.tokenizer)?;
+            let rates = forecast::rates(config, dir.path(), model)?;
+            Ok((summary, forecast::steps(config, &data, &rates), rates))
+        })();
+        let Some((_, steps, _)) = self.note(measured, |(summary, _, rates)| {
+            let written: Vec<String> =
+                rates.write.iter().map(|(rows, rate)| format!("{rate:.0} ({rows} rows)")).collect();
+            format!(
+                "data: {summary}\nok    tokens a second: {:.0} read, {} written, {:.0} trained on",
+                rates.read,
+                written.join(", "),
+                rates.train
+            )
+        }) else {
+            return;
+        };
+        let mut all = Duration::ZERO;
+        for (step, duration) in steps {
+            self.good(format!("time: up to {} for {step}", human(duration)));
+            all += duration;
+        }
+        self.good(format!("time: up to {} in all, the classifier aside", human(all)));
     }
 
     fn data(&mut self, config: &Config) {
-        let DataConfig::Files(files) = &config.data else {
+        if let DataConfig::World(_) = &config.data {
             self.good("data: made by the mini world".into());
-            return;
-        };
-        for source in files.sources() {
-            self.note(input::file(source), |file| format!("data {}", file.path.display()));
+        }
+        for path in config.data_files() {
+            self.note(input::file(path), |file| format!("data {}", file.path.display()));
+        }
+        if let ClassifierStage::From(dir) = &config.classifier {
+            let files = safety_classifier::files(dir).map_err(Into::into);
+            self.note(files, |files| {
+                format!("classifier {}, {} files; none is trained", dir.display(), files.len())
+            });
         }
     }
 
