@@ -10,6 +10,7 @@ use cai_chat::ServerConfig;
 use cai_data::{dataset::Policy, seed::Seed, source::Source};
 use critique_revision::{CritiqueConfig, FeedbackConfig, Revisions};
 use dpo_trainer::DpoConfig;
+use cai_model::{model::LoadOptions, tokenizer::TemplateChoice};
 use evaluator::EvaluatorConfig;
 use helpful_sft::SftConfig;
 use safety_classifier::{ClassifierConfig, sources::Source as LabelledSource};
@@ -35,8 +36,14 @@ pub struct Config {
     /// cpu, cuda[:n], vulkan[:n], wgpu[:n].
     #[serde(default = "cpu")]
     pub device: String,
-    /// The base model: a folder, or `hub:OWNER/NAME[@REVISION]`.
+    /// The base model: a folder, a GGUF file, or `hub:OWNER/NAME[@REVISION]`.
     pub model: String,
+    /// A folder whose tokenizer takes the place of the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// Chat template in place of the model's own: gemma, chatml, plain, or a Jinja file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<TemplateChoice>,
     /// The constitution's file.
     pub constitution: PathBuf,
     /// Stages that this run leaves out, each with the reason.
@@ -363,6 +370,15 @@ const SEEDS: [&str; 7] = [
 ];
 
 impl Config {
+    /// What the base is loaded with.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            tokenizer: self.tokenizer.clone(),
+            chat_template: self.chat_template.clone(),
+            ..LoadOptions::default()
+        }
+    }
+
     /// Reads `path` and applies `--set` changes.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::judges::LmJudgeConfig;
 use crate::stats::Bootstrap;
 use cai_data::cutoff::OnTruncation;
 use cai_data::seed::Seed;
-use cai_model::quantize::Bits;
+use cai_model::source::Quantize;
 
 /// Settings of an evaluation. Greedy replies by default: the same model gives the same replies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct EvaluatorConfig {
     /// prompt count as one topic, so that intervals do not shrink by asking again.
     pub samples: usize,
     /// Hold the models' bases in this many bits per weight, 8 or 4 (CPU); as stored when absent.
-    pub quantize: Option<Bits>,
+    pub quantize: Option<Quantize>,
     /// The longest reply, in tokens.
     pub max_new_tokens: usize,
     /// A reply that is cut off there counts as flawed (drop), or is judged up to its last whole

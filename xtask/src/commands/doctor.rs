@@ -5,7 +5,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use cai_data::constitution::Constitution;
-use cai_model::{device, gemma::DecoderSpec, model::LanguageModel};
+use cai_model::{device, model::LanguageModel, source::ModelSource};
 use clap::Args;
 use sysinfo::{Disks, System};
 
@@ -96,12 +96,19 @@ impl Doctor {
     }
 
     fn model(&mut self, dir: &Path, settings: &Config) {
-        let Some(config) = self.note(DecoderSpec::read(dir).map_err(Into::into), |c| {
-            let parameters = c.num_parameters() as f64 / 1e6;
-            format!("{:?}, {parameters:.1} M parameters, {} layers", c.variant, c.num_hidden_layers)
+        let source = ModelSource::open(dir, settings.tokenizer.as_deref()).map_err(Into::into);
+        let Some(source) = self.note(source, |source| {
+            let (spec, tokens) = (&source.spec, source.tokenizer.vocab_size());
+            let parameters = spec.num_parameters() as f64 / 1e6;
+            format!(
+                "{}, {parameters:.1} M parameters, {} layers; tokenizer of {tokens} tokens",
+                spec.raw["model_type"].as_str().unwrap_or("a decoder"),
+                spec.layers.len()
+            )
         }) else {
             return;
         };
+        let config = source.spec;
         let lora = settings.sft.lora.num_parameters(&config);
         let percent = 100.0 * lora as f64 / config.num_parameters() as f64;
         let rank = settings.sft.lora.r;
@@ -135,14 +142,23 @@ impl Doctor {
         }
         // A device that is not there was found before.
         let device = device::parse(&settings.device).or_else(|_| device::parse("cpu"));
-        let loaded = device.and_then(|device| LanguageModel::load(dir, None, &device));
-        let model = self.note(loaded.map_err(Into::into), |model| {
-            format!("weights and tokenizer load ({} tokens)", model.tokenizer.vocab_size())
+        let loaded = device.map_err(Into::into).and_then(|device| {
+            Ok(LanguageModel::load_with(dir, &settings.load_options(), &device)?)
         });
-        if let Some(model) = model
-            && device::parse(&settings.device).is_ok()
-        {
+        let Some(model) = self.note(loaded, |_| "weights load".into()) else { return };
+        self.control_tokens(&model, settings);
+        if device::parse(&settings.device).is_ok() {
             self.time(settings, model);
+        }
+    }
+
+    /// Control tokens that the model cannot tell from others: it would never end a turn.
+    fn control_tokens(&mut self, model: &LanguageModel, settings: &Config) {
+        let unknown = model.untold_tokens();
+        let trained = settings.sft.lora.trains_rows(&unknown);
+        match unknown.is_empty() || trained {
+            true => self.good("the chat template's control tokens can be learned".into()),
+            false => self.bad(model.untold_advice(&unknown)),
         }
     }
 

@@ -16,7 +16,9 @@ use cai_data::{
     seed::Seed,
     world::World,
 };
-use cai_model::model::LanguageModel;
+use cai_model::model::{LanguageModel, LoadOptions};
+use cai_model::source::ModelSource;
+use cai_model::tokenizer::TemplateChoice;
 use cai_train::LogEntry;
 use critique_revision::{
     CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport, FEEDBACK,
@@ -68,7 +70,7 @@ impl Run<'_> {
     ///
     /// A file that is missing, damaged or does not fit.
     pub fn check(&self) -> Result<()> {
-        cai_model::model::check(&self.base)?;
+        ModelSource::open(&self.base, self.config.tokenizer.as_deref())?;
         if let ClassifierStage::From(dir) = &self.config.classifier {
             SafetyClassifier::load(dir, &self.device)?;
         }
@@ -133,7 +135,7 @@ impl Run<'_> {
             }
             Stage::Evaluate => json!(c.evaluation),
         };
-        Ok(json!([own, c.device]))
+        Ok(json!([own, c.device, c.chat_template]))
     }
 
     /// The files that `step` reads.
@@ -143,6 +145,12 @@ impl Run<'_> {
         let mut paths = Vec::new();
         if !matches!(step.stage, Stage::Data | Stage::Classifier) {
             paths.extend(model_files(&self.base)?);
+            if let Some(dir) = &self.config.tokenizer {
+                paths.extend(model_files(dir)?);
+            }
+            if let Some(TemplateChoice::File(path)) = &self.config.chat_template {
+                paths.push(path.clone());
+            }
         }
         match step.stage {
             Stage::Data => paths.extend(data::inputs(self.config)?),
@@ -238,18 +246,27 @@ impl Run<'_> {
     /// The models that are compared: the base and one for each step that trains.
     pub fn models(&self) -> Vec<ModelSpec> {
         let trained = |step: &Step| matches!(step.stage, Stage::Sft | Stage::SlCai | Stage::Dpo);
-        let spec =
-            |name: &str, adapter| ModelSpec { name: name.into(), dir: self.base.clone(), adapter };
         let steps = Step::all(self.config.dpo.rounds).into_iter().filter(trained);
         let adapted = steps.filter(|step| !self.skips(step.stage)).map(|step| {
             let name = step.to_string().replace('_', "-");
-            spec(&name, Some(self.folder(step).join(ADAPTER)))
+            self.model(&name, Some(self.folder(step).join(ADAPTER)))
         });
-        std::iter::once(spec("base", None)).chain(adapted).collect()
+        std::iter::once(self.model("base", None)).chain(adapted).collect()
+    }
+
+    /// The base, with an adapter or bare.
+    pub fn model(&self, name: &str, adapter: Option<PathBuf>) -> ModelSpec {
+        ModelSpec {
+            adapter,
+            tokenizer: self.config.tokenizer.clone(),
+            chat_template: self.config.chat_template.clone(),
+            ..ModelSpec::base(name, self.base.clone())
+        }
     }
 
     fn load(&self, adapter: Option<PathBuf>) -> Result<LanguageModel> {
-        Ok(LanguageModel::load(&self.base, adapter.as_deref(), &self.device)?)
+        let options = LoadOptions { adapter, ..self.config.load_options() };
+        Ok(LanguageModel::load_with(&self.base, &options, &self.device)?)
     }
 
     /// A model with an adapter to train: `adapter`, or a fresh one.
@@ -279,6 +296,9 @@ impl Run<'_> {
 }
 
 fn model_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    if dir.is_file() {
+        return Ok(vec![dir.into()]);
+    }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let path = entry?.path();

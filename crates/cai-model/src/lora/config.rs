@@ -148,6 +148,15 @@ impl LoraConfig {
         own.map(|ids| Rows { ids: Some(ids), head })
     }
 
+    /// Whether the embedding's rows of all these tokens are trained.
+    pub fn trains_rows(&self, ids: &[u32]) -> bool {
+        match self.rows(Table::Embedding, true) {
+            Some(Rows { ids: Some(trained), .. }) => ids.iter().all(|id| trained.contains(id)),
+            Some(Rows { ids: None, .. }) => true,
+            None => ids.is_empty(),
+        }
+    }
+
     /// Whether the table is trained as a whole.
     fn saves(&self, table: Table) -> bool {
         self.modules_to_save.iter().flatten().any(|name| ends_with(name, table.name()))
