@@ -61,7 +61,8 @@ impl LogprobChange {
 ///
 /// # Errors
 ///
-/// [`Error::Input`] for an example longer than the model's context.
+/// [`Error::Input`] for an example longer than the model's context; [`Error::Tokenizer`] for a token
+/// that the model has no row for.
 pub fn score(
     model: &LanguageModel,
     examples: &[Example],
@@ -93,6 +94,9 @@ pub fn score_groups(
             "record {}: {length} tokens, but the model's context is {longest}; shorten it",
             i + 1,
         )));
+    }
+    for example in groups.iter().copied().flatten() {
+        model.tokenizer.check_ids(&example.ids, model.spec.vocab_size)?;
     }
     let mut scores = Vec::with_capacity(groups.len());
     for batch in groups.chunks(batch_size.max(1)) {

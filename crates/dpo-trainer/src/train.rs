@@ -26,6 +26,11 @@ pub fn run(
     check_context(&model, config.max_length)?;
     let model = model.train_adapter()?;
     let prepared = prepare(&model.tokenizer, pairs, config)?;
+    for pair in prepared.train.iter().chain(&prepared.held_out) {
+        for example in [&pair.chosen, &pair.rejected] {
+            model.tokenizer.check_ids(&example.ids, model.spec.vocab_size)?;
+        }
+    }
     check_sorted(&prepared, config)?;
     let reference = Reference::load_or_compute(
         &dir.join("reference.json"),

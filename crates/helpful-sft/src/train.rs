@@ -22,6 +22,13 @@ pub fn run(
 ) -> Result<(LanguageModel, SftReport)> {
     config.check()?;
     let prepared = prepare(&model.tokenizer, conversations, config)?;
+    for example in prepared.train.iter().chain(&prepared.held_out) {
+        model.tokenizer.check_ids(&example.ids, model.spec.vocab_size)?;
+    }
+    let untold = model.untold_tokens();
+    if model.adapter.as_ref().is_some_and(|adapter| !adapter.trains_rows(&untold)) {
+        tracing::warn!("{label}: {}", model.untold_advice(&untold));
+    }
     let rows = rows(&prepared, config);
     let objective = SftObjective {
         train: &prepared.train,

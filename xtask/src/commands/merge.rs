@@ -7,7 +7,6 @@ use burn::{
 };
 use cai_data::record::Message;
 use cai_model::{
-    export::save_folder,
     lora::{WeightChange, largest_change, merge_adapter, prompt_logits},
     model::LanguageModel,
 };

@@ -17,6 +17,8 @@ pub(super) struct Sequence {
     token_logprobs: Vec<f32>,
     top_logprobs: Vec<Vec<(u32, f32)>>,
     text: TextStream,
+    /// As many as the tokenizer has.
+    tokens: usize,
     /// The texts that end it: the request's and the chat template's.
     stops: Vec<String>,
 }
@@ -38,6 +40,7 @@ impl Sequence {
             token_logprobs: Vec::new(),
             top_logprobs: Vec::new(),
             text: TextStream::new(tokenizer.clone()),
+            tokens: tokenizer.vocab_size(),
             stops,
         }
     }
@@ -51,7 +54,7 @@ impl Sequence {
     pub(super) fn choose(&self, logits: &[f32]) -> Result<Choice> {
         let Request { prompt, sampling, seeds } = &*self.settings;
         let seed = seeds[self.sample].index(self.ids.len() as u64);
-        choose(logits, [prompt, &self.ids], sampling, seed)
+        choose(logits, self.tokens, [prompt, &self.ids], sampling, seed)
     }
 
     /// Adds a token and tells it; gives the sequence back unless it has ended.

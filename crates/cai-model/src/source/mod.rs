@@ -78,6 +78,11 @@ impl ModelSource {
     pub fn decoder(&self, held: &Held) -> Result<Decoder> {
         match &self.gguf {
             Some(file) => gguf::load(file, &self.spec, held),
+            None if held.quantize == Some(Quantize::Stored) => Err(Error::Input(
+                "quantize: stored is for GGUF files; a folder's weights are held in 8 or 4 bits, or \
+                 as they are"
+                    .into(),
+            )),
             None => load_folder(&self.path, &self.spec, held),
         }
     }

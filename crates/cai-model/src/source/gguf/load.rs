@@ -2,7 +2,7 @@
 //! norms without the 1 that Gemma's are stored with, Llama's query and key rows in the order of
 //! rotated halves.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use burn::tensor::{DType, Tensor, TensorData};
 use cai_data::hash;
@@ -13,7 +13,7 @@ use super::{Gguf, TensorInfo};
 use crate::{
     Error, Result,
     decoder::{AttentionSpec, Decoder, DecoderSpec, TensorSource, Weight},
-    quantize::QuantMatrix,
+    quantize::{QuantMatrix, SharedBytes},
     source::{Held, Quantize},
 };
 
@@ -119,6 +119,36 @@ impl<'a> Tensors<'a> {
         info.kind.dequantize(&info.bytes[start..start + bytes], out);
     }
 
+    /// The matrix `name` in its blocks: where they lie in the file, or a copy whose rows are in the
+    /// checkpoint's order.
+    fn stored(&self, name: &str, info: &TensorInfo, size: [usize; 2]) -> Result<QuantMatrix> {
+        let [rows, width] = size;
+        let finite = (0..rows).into_par_iter().with_min_len(64).map_init(
+            || vec![0f32; width],
+            |values, i| {
+                self.write_row(name, info, i, values);
+                values.iter().all(|value| value.is_finite())
+            },
+        );
+        if !finite.reduce(|| true, |a, b| a && b) {
+            return Err(self.not_finite(name));
+        }
+        let (bytes, range) = match (0..rows).all(|i| self.row(name, i) == i) {
+            true => info.shared(),
+            false => {
+                let row = info.bytes.len() / rows.max(1);
+                let of = |i| &info.bytes[self.row(name, i) * row..][..row];
+                let ordered: Vec<u8> = (0..rows).flat_map(of).copied().collect();
+                let whole = 0..ordered.len();
+                (Arc::new(ordered) as SharedBytes, whole)
+            }
+        };
+        QuantMatrix::stored(info.kind, size, bytes, range).map_err(|reason| {
+            let reason = format!("tensor '{name}': {reason}");
+            Error::Weights { path: self.file.path().into(), reason }
+        })
+    }
+
     fn not_finite(&self, name: &str) -> Error {
         let reason = format!("tensor '{name}': a value is not finite; the file is damaged");
         Error::Weights { path: self.file.path().into(), reason }
@@ -176,9 +206,11 @@ impl TensorSource for Tensors<'_> {
                     }
                 })?
             }
-            (Quantize::Stored, _) => return Ok(Weight::dense(name, self.tensor(name, size)?)),
+            (Quantize::Stored, _) => self.stored(name, &info, size)?,
         };
-        info.release();
+        if quantize != Quantize::Stored {
+            info.release();
+        }
         Ok(Weight::Quantized(matrix, self.held.device.clone()))
     }
 }

@@ -11,12 +11,17 @@ mod value;
 use std::{
     collections::HashMap,
     fs::File,
+    ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use memmap2::{Mmap, UncheckedAdvice};
 
-use crate::{Error, Result, quantize::GgmlType};
+use crate::{
+    Error, Result,
+    quantize::{GgmlType, SharedBytes},
+};
 
 pub use load::load;
 pub use value::{Array, FromValue, Value};
@@ -27,7 +32,7 @@ use reader::{Entry, Header};
 #[derive(Debug)]
 pub struct Gguf {
     path: PathBuf,
-    shards: Vec<Mmap>,
+    shards: Vec<Arc<Mmap>>,
     metadata: HashMap<String, Value>,
     /// In the files' order, each with its shard.
     tensors: Vec<(usize, Entry)>,
@@ -44,10 +49,16 @@ pub struct TensorInfo<'a> {
     pub shape: Vec<usize>,
     /// The rows, one after the other.
     pub bytes: &'a [u8],
-    file: &'a Mmap,
+    file: &'a Arc<Mmap>,
 }
 
 impl TensorInfo<'_> {
+    /// The rows where they lie in the file, and their place there.
+    pub(super) fn shared(&self) -> (SharedBytes, Range<usize>) {
+        let start = self.bytes.as_ptr() as usize - self.file.as_ptr() as usize;
+        (self.file.clone(), start..start + self.bytes.len())
+    }
+
     /// Lets the system drop the pages of the tensor, once its values were taken: memory that only
     /// mirrors the file would be counted as this process's. They can be read again.
     pub fn release(self) {
@@ -218,7 +229,7 @@ impl Gguf {
             }
             self.tensors.push((self.shards.len(), entry));
         }
-        self.shards.push(map);
+        self.shards.push(Arc::new(map));
         Ok(())
     }
 }
