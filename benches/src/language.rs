@@ -169,13 +169,14 @@ pub fn language_model(shape: GemmaShape) -> Result<LanguageModel> {
     write_tokenizer(dir.path())?;
     Ok(LanguageModel {
         decoder: shape.decoder()?,
-        config: shape.config()?,
+        spec: shape.config()?,
         tokenizer: ChatTokenizer::from_dir(dir.path())?,
         device: device(),
         fingerprint: "random".into(),
         base_fingerprint: "random".into(),
-        dir: dir.path().into(),
-        bits: None,
+        path: dir.path().into(),
+        quantize: None,
+        chat_template: None,
         adapter: None,
     })
 }

@@ -4,7 +4,7 @@ use std::{hint::black_box, time::Instant};
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
-use cai_model::{gemma::Decoder, model::weights_dtype};
+use cai_model::{decoder::Decoder, model::weights_dtype};
 use rayon::prelude::*;
 
 use crate::random;

@@ -7,14 +7,15 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use cai_chat::ServerConfig;
-use cai_data::{dataset::Policy, seed::Seed};
+use cai_data::{dataset::Policy, seed::Seed, source::Source};
 use critique_revision::{CritiqueConfig, FeedbackConfig, Revisions};
 use dpo_trainer::DpoConfig;
+use cai_model::{model::LoadOptions, tokenizer::TemplateChoice};
 use evaluator::EvaluatorConfig;
 use helpful_sft::SftConfig;
-use safety_classifier::ClassifierConfig;
+use safety_classifier::{ClassifierConfig, sources::Source as LabelledSource};
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, Error as _},
 };
 use serde_yaml::{Mapping, Value};
@@ -35,8 +36,14 @@ pub struct Config {
     /// cpu, cuda[:n], vulkan[:n], wgpu[:n].
     #[serde(default = "cpu")]
     pub device: String,
-    /// The base model: a folder, or `hub:OWNER/NAME[@REVISION]`.
+    /// The base model: a folder, a GGUF file, or `hub:OWNER/NAME[@REVISION]`.
     pub model: String,
+    /// A folder whose tokenizer takes the place of the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// Chat template in place of the model's own: gemma, chatml, plain, or a Jinja file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<TemplateChoice>,
     /// The constitution's file.
     pub constitution: PathBuf,
     /// Stages that this run leaves out, each with the reason.
@@ -47,7 +54,7 @@ pub struct Config {
     pub data: DataConfig,
     /// Stage 1.
     #[serde(default)]
-    pub classifier: ClassifierConfig,
+    pub classifier: ClassifierStage,
     /// Stage 2.
     #[serde(default)]
     pub sft: SftConfig,
@@ -84,7 +91,7 @@ fn cpu() -> String {
 pub enum DataConfig {
     /// The mini world makes them.
     World(WorldData),
-    /// Files, each a path or `hub:OWNER/NAME/FILE` of a dataset on the hub.
+    /// Files of people's making, local or on the hub.
     Files(Box<FileData>),
 }
 
@@ -119,38 +126,132 @@ impl Default for WorldData {
     }
 }
 
-/// Files of records; those that no stage of the run needs may be absent.
+/// Files of records; those that no stage of the run needs may be absent. Each is a path, or
+/// `hub:OWNER/NAME/FILE` of a dataset, or a mapping that also says what its columns are called and
+/// which records are taken (see [`Source`]); one or a list.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FileData {
     /// Conversations for SFT. Absent: the chosen replies of `pairs`.
-    pub helpful: Option<String>,
-    /// Prompts for critique and feedback (any JSONL with `prompt`, or pairs).
-    pub red_team: Option<String>,
+    pub helpful: Many<Source>,
+    /// Prompts for critique and feedback.
+    pub red_team: Many<Source>,
     /// Harmless prompts for feedback.
-    pub harmless: Option<String>,
+    pub harmless: Many<Source>,
     /// Labelled texts for the classifier.
-    pub labelled: Option<String>,
+    pub labelled: Many<LabelledSource>,
     /// Preference pairs (hh-rlhf transcripts, or what TRL reads).
-    pub pairs: Option<String>,
-    /// Evaluation prompts.
-    pub evaluation: Option<String>,
+    pub pairs: Many<Source>,
+    /// Evaluation prompts. A record that asks what one of them asks is left out everywhere else.
+    pub evaluation: Many<Source>,
     /// At most this many records of each file, the first ones.
     pub limit: Option<usize>,
-    /// Malformed lines that a file may have before it is refused.
+    /// Malformed records that a file may have before it is refused.
     pub max_malformed: usize,
 }
 
-impl FileData {
-    /// The files that are given.
-    pub fn sources(&self) -> impl Iterator<Item = &String> {
-        let Self { helpful, red_team, harmless, labelled, pairs, evaluation, .. } = self;
-        [helpful, red_team, harmless, labelled, pairs, evaluation].into_iter().flatten()
-    }
+/// One, or a list.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Many<T>(pub Vec<T>);
 
-    /// How malformed lines are dealt with.
+impl<T> Default for Many<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Many<T> {
+    /// By hand: an untagged enum would not say what is wrong.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = match Value::deserialize(deserializer)? {
+            Value::Null => Vec::new(),
+            Value::Sequence(all) => all,
+            one => vec![one],
+        };
+        let parsed = all.into_iter().map(serde_yaml::from_value).collect::<Result<_, _>>();
+        parsed.map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// The columns that each kind of records takes.
+const HELPFUL: &[&str] = &["messages", "prompt", "completion", "chosen", "rejected", "weight"];
+const PROMPTS: &[&str] = &["prompt", "chosen", "rejected"];
+const PAIRS: &[&str] = &["prompt", "chosen", "rejected", "chosen_probability", "weight", "source"];
+const EVALUATION: &[&str] =
+    &["id", "prompt", "category", "reference", "topic", "phrasing", "group"];
+
+impl FileData {
+    /// How malformed records are dealt with.
     pub fn policy(&self) -> Policy {
         Policy { max_malformed: self.max_malformed }
+    }
+
+    /// Whether the columns that are named are fields of the records.
+    fn check(&self) -> Result<()> {
+        let uses = [
+            ("helpful", &self.helpful, HELPFUL),
+            ("red_team", &self.red_team, PROMPTS),
+            ("harmless", &self.harmless, PROMPTS),
+            ("pairs", &self.pairs, PAIRS),
+            ("evaluation", &self.evaluation, EVALUATION),
+        ];
+        for (name, sources, fields) in uses {
+            for source in &sources.0 {
+                let unknown = source.columns.keys().find(|key| !fields.contains(&key.as_str()));
+                if let Some(key) = unknown {
+                    bail!(
+                        "data.files.{name}, {}: there is no key {key}; there are path, turns, \
+                         max_words, skip, take, sample, and the columns {}",
+                        source.path,
+                        fields.join(", ")
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stage 1: how the classifier is trained, or which trained one is used.
+#[derive(Clone, Debug)]
+pub enum ClassifierStage {
+    /// It is trained on the labelled texts.
+    Train(Box<ClassifierConfig>),
+    /// The folder of a trained one; the run needs no labelled texts.
+    From(PathBuf),
+}
+
+impl Default for ClassifierStage {
+    fn default() -> Self {
+        Self::Train(Box::default())
+    }
+}
+
+impl Serialize for ClassifierStage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Train(config) => config.serialize(serializer),
+            Self::From(dir) => BTreeMap::from([("from", dir)]).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ClassifierStage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut given = Mapping::deserialize(deserializer)?;
+        let Some(from) = given.remove("from") else {
+            let config = serde_path_to_error::deserialize(Value::Mapping(given))
+                .map_err(|e| D::Error::custom(format!("{}: {}", e.path(), e.inner())))?;
+            return Ok(Self::Train(Box::new(config)));
+        };
+        if let Some(key) = given.keys().find_map(Value::as_str) {
+            return Err(D::Error::custom(format!(
+                "from names a trained classifier, {key} says how to train one; give one of both, for \
+                 example --set 'classifier={{from: DIR}}'"
+            )));
+        }
+        Ok(Self::From(serde_yaml::from_value(from).map_err(D::Error::custom)?))
     }
 }
 
@@ -269,6 +370,15 @@ const SEEDS: [&str; 7] = [
 ];
 
 impl Config {
+    /// What the base is loaded with.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            tokenizer: self.tokenizer.clone(),
+            chat_template: self.chat_template.clone(),
+            ..LoadOptions::default()
+        }
+    }
+
     /// Reads `path` and applies `--set` changes.
     ///
     /// # Errors
@@ -278,7 +388,9 @@ impl Config {
     pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
         let mut value = yaml(path, sets)?;
         let seed = value.get("seed").cloned().unwrap_or(Value::from(42));
-        for key in SEEDS {
+        let from =
+            value.get("classifier").is_some_and(|classifier| classifier.get("from").is_some());
+        for key in SEEDS.into_iter().filter(|key| !(from && key.starts_with("classifier."))) {
             put(&mut value, key, seed.clone(), false)?;
         }
         let config: Self = parse(value, path)?;
@@ -341,8 +453,36 @@ impl Config {
         self.feedback.check()?;
         self.dpo.dpo.check()?;
         self.evaluation.validate()?;
-        self.classifier.validate()?;
+        match &self.classifier {
+            ClassifierStage::Train(config) => config.validate()?,
+            ClassifierStage::From(dir) if self.skip.contains_key(&Stage::Classifier) => bail!(
+                "classifier.from is {}, but skip leaves the classifier out; give one of both",
+                dir.display()
+            ),
+            ClassifierStage::From(_) => {}
+        }
+        if self.skip.contains_key(&Stage::Classifier) && !self.skip.contains_key(&Stage::Evaluate) {
+            bail!(
+                "evaluate scores harm with the classifier, which skip leaves out; skip evaluate too, \
+                 or name a trained one: classifier.from"
+            );
+        }
+        if let DataConfig::Files(files) = &self.data {
+            files.check()?;
+        }
         Ok(())
+    }
+
+    /// The data files that the run reads.
+    pub fn data_files(&self) -> Vec<&str> {
+        let DataConfig::Files(files) = &self.data else { return Vec::new() };
+        let FileData { helpful, red_team, harmless, labelled, pairs, evaluation, .. } = &**files;
+        let records = [helpful, red_team, harmless, pairs, evaluation].into_iter();
+        let mut paths: Vec<&str> = records.flat_map(|m| &m.0).map(|s| s.path.as_str()).collect();
+        if let ClassifierStage::Train(_) = self.classifier {
+            paths.extend(labelled.0.iter().map(|source| source.path.as_str()));
+        }
+        paths
     }
 
     /// The seed of the data.
@@ -389,7 +529,8 @@ fn apply(value: &mut Value, set: &str) -> Result<()> {
     put(value, key, new, true).with_context(|| format!("--set {set}"))
 }
 
-/// Puts `new` at a dotted path, making mappings on the way; keeps what is there unless `replace`.
+/// Puts `new` at a dotted path, making mappings on the way; keeps what is there unless `replace`. An
+/// entry of a list is named by its number, from 0.
 fn put(value: &mut Value, key: &str, new: Value, replace: bool) -> Result<()> {
     let mut at = value;
     let mut parts = key.split('.').peekable();
@@ -397,11 +538,16 @@ fn put(value: &mut Value, key: &str, new: Value, replace: bool) -> Result<()> {
         if at.is_null() {
             *at = Value::Mapping(Mapping::new());
         }
-        let Some(map) = at.as_mapping_mut() else {
-            bail!("'{part}' is below a value, not a section")
-        };
         let last = parts.peek().is_none();
-        let slot = map.entry(Value::from(part)).or_insert(Value::Null);
+        let slot = match at {
+            Value::Mapping(map) => map.entry(Value::from(part)).or_insert(Value::Null),
+            Value::Sequence(list) => {
+                let count = list.len();
+                let entry = part.parse().ok().and_then(|i: usize| list.get_mut(i));
+                entry.with_context(|| format!("'{part}' is none of {count} entries, from 0"))?
+            }
+            _ => bail!("'{part}' is below a value, not a section"),
+        };
         if last && (replace || slot.is_null()) {
             *slot = new;
             return Ok(());
@@ -414,6 +560,46 @@ fn put(value: &mut Value, key: &str, new: Value, replace: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_classifier_is_trained_or_had_from_a_folder_not_both() {
+        let from = read("mini.yaml", &["classifier={from: some/dir}"]).unwrap();
+        assert!(matches!(&from.classifier, ClassifierStage::From(dir) if dir.ends_with("dir")));
+        let yaml = serde_yaml::to_string(&from.classifier).unwrap();
+        assert!(serde_yaml::from_str::<ClassifierStage>(&yaml).is_ok(), "{yaml}");
+        for (set, part) in [
+            ("classifier.from=some/dir", "give one of both"),
+            ("classifier={from: 7, d_model: 8}", "d_model says how to train"),
+            ("classifier.dmodel=8", "dmodel"),
+        ] {
+            let error = format!("{:#}", read("mini.yaml", &[set]).unwrap_err());
+            assert!(error.contains(part) && error.contains("classifier"), "{set}: {error}");
+        }
+        let skipped = read("mini.yaml", &["skip={classifier: none}"]).unwrap_err();
+        assert!(format!("{skipped:#}").contains("classifier.from"), "{skipped:#}");
+    }
+
+    #[test]
+    fn sources_are_one_or_many_and_their_keys_are_known() {
+        let sets =
+            ["data={files: {pairs: p, evaluation: [{path: a, category: {value: harmful}}, b]}}"];
+        let config = read("mini.yaml", &sets).unwrap();
+        assert_eq!(config.data_files(), ["p", "a", "b"]);
+        let second = [sets[0], "data.files.evaluation.1.sample=3"];
+        let error = format!("{:#}", read("mini.yaml", &second).unwrap_err());
+        assert!(error.contains("below a value"), "{error}");
+        let moved = [sets[0], "data.files.evaluation.0.path=c", "data.files.evaluation.0.take=1"];
+        assert_eq!(read("mini.yaml", &moved).unwrap().data_files(), ["p", "c", "b"]);
+        for (set, part) in [
+            ("data.files.evaluation.2=c", "none of 2 entries"),
+            ("data.files.evaluation.0.categry=x", "no key categry"),
+            ("data.files.evaluation.0.take=x", "take"),
+            ("data.files.pairs={prompt: x}", "needs a path"),
+        ] {
+            let error = format!("{:#}", read("mini.yaml", &[sets[0], set]).unwrap_err());
+            assert!(error.contains(part), "{set}: {error}");
+        }
+    }
 
     fn read(name: &str, sets: &[&str]) -> Result<Config> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);

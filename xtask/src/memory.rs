@@ -1,6 +1,6 @@
 //! How much memory training needs on the CPU, from shapes and settings alone.
 
-use cai_model::decoder::DecoderSpec;
+use cai_model::decoder::{AttentionSpec, DecoderSpec, LayerSpec};
 use cai_train::TrainArgs;
 
 use crate::{config::Config, pipeline::Stage};
@@ -41,12 +41,15 @@ pub fn training(decoder: &DecoderSpec, config: &Config) -> Vec<(Stage, u64)> {
 
 /// Numbers that are kept for one token until the backward pass.
 fn kept_per_token(decoder: &DecoderSpec, recompute: bool) -> usize {
-    let (hidden, layers) = (decoder.hidden_size, decoder.num_hidden_layers);
-    let heads = 2 * (decoder.num_attention_heads + decoder.num_key_value_heads) * decoder.head_dim;
-    let layer = 4 * hidden + heads + 4 * decoder.intermediate_size;
+    let hidden = decoder.hidden_size;
+    let of = |layer: &LayerSpec| {
+        let AttentionSpec { heads, kv_heads, head_dim, .. } = layer.attention;
+        4 * hidden + 2 * (heads + kv_heads) * head_dim + 4 * layer.intermediate_size
+    };
+    let layers = decoder.layers.iter().map(of);
     match recompute {
         // Each layer's input, and one layer at a time with its gradients.
-        true => layers * hidden + layer + layer / 2,
-        false => layers * layer,
+        true => decoder.layers.len() * hidden + layers.max().unwrap_or(0) * 3 / 2,
+        false => layers.sum(),
     }
 }

@@ -95,7 +95,7 @@ pub fn load(name: &str, server: &ServerConfig, device: &Device) -> Result<Box<dy
         Choice::Stage(_) => {
             bail!(
                 "{name} is a stage of a run; give its MODEL+ADAPTER, for example \
-                   artifacts/models/mini-decoder+artifacts/runs/mini/{name}/adapter"
+                   artifacts/models/mini-gemma+artifacts/runs/mini/{name}/adapter"
             )
         }
         Choice::Local(model, adapter) => local(&model, adapter.as_deref(), device),

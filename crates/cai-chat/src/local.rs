@@ -4,7 +4,7 @@ use cai_data::dialogue::{OPTION_A, OPTION_B};
 use cai_data::record::Message;
 use cai_data::seed::Seed;
 use cai_model::decoder::Pass;
-use cai_model::generate::{Finish, Generation, SamplingConfig, generate};
+use cai_model::generate::{Generation, SamplingConfig, generate};
 use cai_model::loss::{Trained, score_tokens, trained_hidden};
 use cai_model::model::LanguageModel;
 use cai_model::tokenizer::Example;
@@ -51,7 +51,8 @@ impl ChatModel for LanguageModel {
         let generations = generate(self, &prompts, sampling, &seeds, batch_size, on_done)?;
         let mut replies = vec![Err(Unanswered::NoRoom); asks.len()];
         for (row, generation) in rows.into_iter().zip(&generations) {
-            replies[row] = Ok(reply(self, generation)?);
+            let Generation { text, ids, finish, .. } = generation;
+            replies[row] = Ok(Reply::generated(&self.tokenizer, text, ids, *finish));
         }
         Ok(replies)
     }
@@ -74,15 +75,6 @@ impl ChatModel for LanguageModel {
 /// Whether a prompt of `tokens` leaves room for the longest reply.
 fn fits(model: &LanguageModel, tokens: usize, sampling: &SamplingConfig) -> bool {
     tokens + sampling.max_new_tokens <= model.spec.max_position_embeddings
-}
-
-fn reply(model: &LanguageModel, generation: &Generation) -> Result<Reply> {
-    let with_special = model.tokenizer.decode_with_special(&generation.ids)?;
-    Ok(Reply {
-        text: generation.text.trim().to_owned(),
-        truncated: generation.finish == Finish::Length,
-        control_tokens: with_special != model.tokenizer.decode(&generation.ids)?,
-    })
 }
 
 /// A question as tokens, up to where (A) and (B) part.

@@ -2,10 +2,30 @@
 //!
 //! Each has a reference in Burn's operations, which runs on every device, and a trait with its forward
 //! and its backward pass, written by hand, for those devices that have a fused version: f32 on CPU (one
-//! pass over memory, on all cores), and CUDA, Vulkan and WGPU (kernels in CubeCL, in `cube/`; the
-//! trait's attributes tell Burn's fusion the shapes of what comes out). The trait for `Autodiff` of any
-//! of these is written once, beside it. The LoRA projection is fused for CPU alone: it is products, and
-//! Burn has its own for GPUs. Files: one per operation, its maths at the top.
+//! pass over memory, on all cores), and CUDA, Vulkan and WGPU (kernels in CubeCL). What differs between
+//! families of models is an argument: [`Activation`], a norm's offset, the scale of attention, what a
+//! query sees.
+//!
+//! The LoRA projection is fused for CPU alone: it is products, and Burn has its own for GPUs. So are
+//! products with a matrix that stays in blocks of a few bits ([`quantize`]).
+//!
+//! # Adding a kernel
+//!
+//! `gated.rs` is the shortest to copy from.
+//!
+//! 1. A file of its own, with the maths of both passes at its head, and a public function that takes
+//!    tensors. Where `fused` says no, it calls `reference`, the same in a few of Burn's operations.
+//! 2. A trait with the two passes, under `#[backend_extension]`. For GPUs, `#[fusion]` tells the shapes
+//!    and types of what comes out.
+//! 3. The trait for `Flex`: tasks of `par_chunks`, whose loops are `vectorized!` and
+//!    call only `inline(always)` functions, such as `cpu::exp`.
+//! 4. The trait for `Autodiff` of any backend: forward keeps what backward needs, and `Backward`
+//!    registers the gradients.
+//! 5. The trait for `CubeBackend` in `cube/`, under the same name.
+//! 6. Tests at the foot: `testing::check` compares output and gradients with the reference and gradients
+//!    with differences of the output; `check_half` does so in half precision where a device has it.
+//!
+//! A format of quantised weights is smaller: see [`quantize`].
 
 mod attention;
 mod cpu;

@@ -31,6 +31,7 @@ pub mod model;
 pub mod score;
 pub mod source;
 pub mod tokenizer;
+mod untold;
 
 pub use cai_kernels::{device, quantize};
 pub use error::{Error, Result};

@@ -8,6 +8,7 @@ use cai_data::{atomic, hash, seed::Seed};
 use crate::{
     Error, Result,
     decoder::{Decoder, DecoderSpec},
+    export::save_folder,
     lora::{self, ADAPTER_WEIGHTS, LoraConfig},
     source::{Held, ModelSource, Quantize},
     tokenizer::{ChatTokenizer, TemplateChoice},
@@ -183,6 +184,20 @@ impl LanguageModel {
             bytes.extend(values.as_bytes());
         }
         hash::bytes(&bytes)
+    }
+
+    /// Writes the model as a folder that transformers reads, weights as `dtype`, with its tokenizer
+    /// and chat template.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`save_folder`].
+    pub fn save_folder(&self, dtype: DType, dir: &Path) -> Result<()> {
+        save_folder(&self.decoder, Some(&self.path), dtype, dir)?;
+        match &self.chat_template {
+            Some(text) => Ok(atomic::write(&dir.join(CHAT_TEMPLATE), text.as_bytes())?),
+            None => Ok(()),
+        }
     }
 
     /// Writes the adapter as a PEFT folder, and beside it the chat template, if it is not the base's

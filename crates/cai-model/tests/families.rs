@@ -1,14 +1,18 @@
 //! Tokenizers and chat templates of all families: the same ids as transformers, and what the
 //! template of each places around turns.
 
-mod common;
+#[path = "common/tokenizers.rs"]
+mod tokenizers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cai_data::record::Message;
 use cai_model::tokenizer::{ChatTokenizer, TemplateChoice, Turns};
-use common::{checks, fixture};
 use serde_json::Value;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
 
 fn tokenizer(family: &str) -> ChatTokenizer {
     ChatTokenizer::from_dir(&fixture(family)).unwrap()
@@ -22,7 +26,7 @@ fn chat() -> [Message; 4] {
 fn agrees(folder: &Path) {
     let json = std::fs::read(folder.join("reference.json")).unwrap();
     let reference: Value = serde_json::from_slice(&json).unwrap();
-    checks::ids_agree(&ChatTokenizer::from_dir(folder).unwrap(), &reference);
+    tokenizers::ids_agree(&ChatTokenizer::from_dir(folder).unwrap(), &reference);
 }
 
 #[test]

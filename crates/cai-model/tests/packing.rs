@@ -105,7 +105,7 @@ fn gradients(decoder: &Decoder, trained: Trained) -> Vec<f64> {
     let grads: Gradients = scored.surrogate(&weights).unwrap().backward();
     let layers = decoder.model.layers.iter();
     let projections =
-        layers.flat_map(|l| [&l.self_attn.k_proj, &l.self_attn.o_proj, &l.mlp.up_proj]);
+        layers.flat_map(|l| [l.self_attn.k_proj.as_ref().unwrap(), &l.self_attn.o_proj, &l.mlp.up_proj]);
     let grad = |b: Tensor<2>| numbers(b.grad(&grads).unwrap());
     projections.flat_map(|p| grad(p.lora.as_ref().unwrap().lora_b.val())).collect()
 }

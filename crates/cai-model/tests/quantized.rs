@@ -139,7 +139,6 @@ fn quantized(dir: &Path, bits: Bits) -> LanguageModel {
 fn adapters_train_on_it_as_on_the_dense_rounded_weights() {
     for (name, bits) in [("gemma1", Bits::Eight), ("gemma2", Bits::Four), ("untied", Bits::Four)] {
         let dir = fixture(name);
-        let device = Device::flex();
         let model = quantized(&dir, bits);
         let mut source = Rounded { files: WeightFiles::open(&dir).unwrap(), bits };
         let dense = Decoder::load(&model.spec, &mut source).unwrap();

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, path::Path};
 
 use burn::module::Module;
 use cai_data::atomic;
-use cai_model::{gemma::Decoder, lora::without_adapter, model::LanguageModel};
+use cai_model::{decoder::Decoder, lora::without_adapter, model::LanguageModel};
 use cai_train::{Progress, Verbosity};
 use serde::{Deserialize, Serialize};
 

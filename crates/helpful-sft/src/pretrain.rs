@@ -68,7 +68,7 @@ impl Default for PretrainConfig {
 }
 
 impl PretrainConfig {
-    fn decoder(&self) -> serde_json::Value {
+    fn gemma(&self) -> serde_json::Value {
         json!({
             "architectures": ["GemmaForCausalLM"], "attention_bias": false,
             "attention_dropout": 0.0, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
@@ -116,7 +116,7 @@ pub fn run(
     let (train_set, held_out) =
         (examples(config.records, "train")?, examples(config.held_out_records, "held_out")?);
 
-    let shape = DecoderSpec::from_json(config.decoder())
+    let shape = DecoderSpec::from_json(config.gemma())
         .map_err(|reason| cai_model::Error::Config { path: out.join("config.json"), reason })?;
     let mut source = RandomInit { seed: seed.derive("weights"), std: 0.02, device: device.clone() };
     let decoder = Decoder::load(&shape, &mut source)?.map(&mut Unfreeze);
@@ -149,8 +149,8 @@ fn model_card(config: &PretrainConfig, shape: &DecoderSpec, report: &TrainReport
     let value = |name: &str| report.last(name).map_or("none".into(), |v| format!("{v:.4}"));
     let PretrainConfig { records, train, .. } = config;
     format!(
-        "---\nlicense: mit\nlibrary_name: transformers\n---\n\n# mini-decoder\n\n\
-         A Decoder 1 of {:.1} million parameters ({} layers, hidden {}, MLP {}, {} heads, {} KV head, \
+        "---\nlicense: mit\nlibrary_name: transformers\n---\n\n# mini-gemma\n\n\
+         A Gemma 1 of {:.1} million parameters ({} layers, hidden {}, MLP {}, {} heads, {} KV head, \
          vocabulary {}), trained from random weights on the mini world, a small made-up world of \
          topics, requests, answers, critiques, revisions and comparisons. It knows nothing else: it \
          is there so that the whole method can be run and measured in minutes on two CPU cores.\n\n\
@@ -164,11 +164,11 @@ fn model_card(config: &PretrainConfig, shape: &DecoderSpec, report: &TrainReport
          is not helpful yet, on purpose: it answers requests vaguely, wrongly or not at all as often \
          as well. Its harmful topics are names; the answers to them are abstract phrases.\n",
         shape.num_parameters() as f64 / 1e6,
-        shape.num_hidden_layers,
-        shape.hidden_size,
-        shape.intermediate_size,
-        shape.num_attention_heads,
-        shape.num_key_value_heads,
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
         shape.vocab_size,
         records,
         report.tokens,

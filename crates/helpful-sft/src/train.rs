@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use cai_data::{atomic, hash, record::Conversation};
-use cai_model::{gemma::Pass, model::LanguageModel};
+use cai_model::{decoder::Pass, model::LanguageModel};
 use cai_train::{RunDir, batches::Batches, train};
 
 use crate::{Mode, Prepared, Result, SftConfig, SftObjective, SftReport, pack, prepare};

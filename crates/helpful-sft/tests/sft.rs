@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use cai_data::record::{Conversation, Message};
 use cai_data::seed::Seed;
-use cai_model::{gemma::Decoder, gemma::Pass, lora::LoraConfig, model::LanguageModel};
+use cai_model::{decoder::Decoder, decoder::Pass, lora::LoraConfig, model::LanguageModel};
 use cai_train::{Objective, TrainArgs, params, params::Gradients, progress};
 use helpful_sft::{Mode, Prepared, SftConfig, SftObjective, TrainedTurns, pack, prepare, run};
 

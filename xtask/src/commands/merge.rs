@@ -77,12 +77,12 @@ pub fn run(args: MergeArgs) -> Result<()> {
         Type::F32 => (DType::F32, "f32"),
         Type::Bf16 => (DType::BF16, "bf16"),
     };
-    save_folder(&model.decoder, Some(&model.dir), dtype, &args.out)?;
+    model.save_folder(dtype, &args.out)?;
     model.decoder = model.decoder.map(&mut Rounded(dtype));
     let as_written = largest_change(&with_adapter, &prompt_logits(&model, &ids)?);
 
     let report = Report {
-        base: model.dir,
+        base: model.path,
         adapter: args.model.adapter,
         dtype: name,
         weight_change,

@@ -5,7 +5,8 @@ use burn::tensor::DType;
 use cai_data::seed::Seed;
 use cai_model::{
     export::write_random_model,
-    decoder::{DecoderSpec, PRESETS, preset},
+    decoder::DecoderSpec,
+    families::{PRESETS, preset},
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
 

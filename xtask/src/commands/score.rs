@@ -82,7 +82,9 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     if args.compare {
         let per_weight = model.decoder.bytes_per_weight();
         drop(model);
-        let stored = ModelArgs { quantize: None, ..args.model.clone() }.load()?;
+        let mut stored = args.model.clone();
+        stored.base.quantize = None;
+        let stored = stored.load()?;
         let change = LogprobChange::new(&run(&stored)?, &scores);
         println!(
             "{per_weight:.4} bytes per weight, stored {:.4}; mean log-probability of {} tokens {:.5}, \

@@ -204,19 +204,27 @@ mod tests {
         testing::{check, check_half, random},
     };
 
-    const HEADS: usize = 4;
-    const KV_HEADS: usize = 2;
-    const DIM: usize = 6;
+    /// Heads of queries and of keys, width of a head, scale.
+    #[derive(Clone, Copy)]
+    struct Heads(usize, usize, usize, f64);
+
+    const SMALL: Heads = Heads(4, 2, 6, 0.4);
 
     /// Checks a batch, with tensors as projections lay them out and as a cache does.
     fn attends(batch: usize, visibility: &Visibility) {
+        attends_with(SMALL, batch, visibility);
+    }
+
+    fn attends_with(
+        Heads(heads, kv_heads, dim, scale): Heads,
+        batch: usize,
+        visibility: &Visibility,
+    ) {
         let [_, queries, keys] = visibility.dims();
         for softcap in [None, Some(1.5)] {
-            let shapes = [(queries, HEADS), (keys, KV_HEADS), (keys, KV_HEADS)];
-            let mut names = ["q", "k", "v"].into_iter();
-            let inputs = shapes.map(|(tokens, heads)| {
-                let name = names.next().unwrap();
-                random(name, [batch, tokens, heads, DIM]).swap_dims(1, 2)
+            let shapes = [("q", queries, heads), ("k", keys, kv_heads), ("v", keys, kv_heads)];
+            let inputs = shapes.map(|(name, tokens, heads)| {
+                random(name, [batch, tokens, heads, dim]).swap_dims(1, 2)
             });
             let [q, k, v] = inputs.clone();
             let cached = [q, k, v].map(|x| {
@@ -228,8 +236,8 @@ mod tests {
             for inputs in [inputs, cached] {
                 check(
                     inputs,
-                    |[q, k, v]| attention(q, k, v, visibility, 0.4, softcap),
-                    |[q, k, v]| reference(q, k, v, visibility, 0.4, softcap),
+                    |[q, k, v]| attention(q, k, v, visibility, scale, softcap),
+                    |[q, k, v]| reference(q, k, v, visibility, scale, softcap),
                 );
             }
         }
@@ -252,6 +260,38 @@ mod tests {
         }
     }
 
+    /// Widths of Llama (64, 128), Gemma (256, 512) and others; every key head its own, all shared.
+    #[test]
+    fn with_heads_of_any_family() {
+        for heads in [
+            Heads(3, 1, 64, 0.125),
+            Heads(9, 3, 64, 0.125),
+            Heads(2, 2, 80, 0.1),
+            Heads(14, 2, 7, 1.0),
+            Heads(4, 1, 256, 0.0625),
+            Heads(8, 2, 512, 0.03),
+        ] {
+            attends_with(heads, 2, &Visibility::causal(11, Some(4)));
+            // Decoding, and a chunk of a prompt behind a cache, its window shorter and longer than both.
+            attends_with(heads, 2, &Visibility::continued(&[9, 3], 1, Some(5)));
+            for window in [None, Some(3), Some(12)] {
+                attends_with(heads, 1, &Visibility::continued(&[20], 8, window));
+            }
+        }
+    }
+
+    /// As in layers whose keys are their values, and in layers that use an earlier layer's.
+    #[test]
+    fn keys_that_are_values() {
+        let visibility = Visibility::causal(9, None);
+        let inputs = ["q", "kv"].map(|name| random(name, [2, 3, 9, 8]));
+        check(
+            inputs,
+            |[q, kv]| attention(q, kv.clone(), kv, &visibility, 0.35, None),
+            |[q, kv]| reference(q, kv.clone(), kv, &visibility, 0.35, None),
+        );
+    }
+
     #[test]
     fn in_segments() {
         let segment = |start, len, parent| Segment { start, len, parent };
@@ -271,11 +311,12 @@ mod tests {
     #[test]
     fn in_half_precision() {
         let visibility = Visibility::causal(9, None);
-        let shapes = [("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)];
+        let Heads(heads, kv_heads, dim, scale) = SMALL;
+        let shapes = [("q", heads), ("k", kv_heads), ("v", kv_heads)];
         check_half(
-            shapes.map(|(name, heads)| random(name, [3, 9, heads, DIM]).swap_dims(1, 2)),
-            |[q, k, v]| attention(q, k, v, &visibility, 0.4, Some(1.5)),
-            |[q, k, v]| reference(q, k, v, &visibility, 0.4, Some(1.5)),
+            shapes.map(|(name, heads)| random(name, [3, 9, heads, dim]).swap_dims(1, 2)),
+            |[q, k, v]| attention(q, k, v, &visibility, scale, Some(1.5)),
+            |[q, k, v]| reference(q, k, v, &visibility, scale, Some(1.5)),
         );
     }
 
@@ -284,12 +325,12 @@ mod tests {
         // Two pads, then a text of three.
         let text = Segment { start: 2, len: 3, parent: None };
         let visibility = Visibility::segments(&[vec![text]], 5, None);
-        let [q, k] = ["q", "k"].map(|name| random(name, [1, HEADS, 5, DIM]));
+        let [q, k] = ["q", "k"].map(|name| random(name, [1, 4, 5, 6]));
         let device = burn::tensor::Device::flex();
         let v = Tensor::<1, Int>::arange(0..5, &device)
             .float()
             .reshape([1, 1, 5, 1])
-            .expand([1, HEADS, 5, DIM]);
+            .expand([1, 4, 5, 6]);
         let out = attention(q, k, v, &visibility, 1.0, None);
         let out: Vec<f32> = out.narrow(1, 0, 1).narrow(3, 0, 1).into_data().iter().collect();
         assert_eq!(out[..3], [0.0, 1.0, 2.0]);

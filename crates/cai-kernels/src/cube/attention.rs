@@ -1,4 +1,4 @@
-//! Attention; the maths is in `kernels/attention/mod.rs`.
+//! Attention; the maths is in `attention/mod.rs`.
 //!
 //! Products are Burn's, tuned for the device and on its matrix units; what stands between them is one
 //! kernel over the scores of a block of queries, in place. Scores live no longer than their block.

@@ -1,4 +1,4 @@
-//! Rotary position embedding; the maths is in `kernels/rope.rs`.
+//! Rotary position embedding; the maths is in `rope.rs`.
 
 use burn::backend::TensorMetadata;
 use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTensor};

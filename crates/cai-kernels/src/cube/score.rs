@@ -1,4 +1,4 @@
-//! Scores of logits; the maths is in `kernels/score.rs`.
+//! Scores of logits; the maths is in `score.rs`.
 
 use burn::{backend::TensorMetadata, tensor::DType};
 use burn_cubecl::{CubeBackend, cubecl, kernel::into_contiguous, tensor::CubeTensor};

@@ -1,4 +1,4 @@
-//! One block of 64 weights: codes in, values out.
+//! This crate's own formats: blocks of 64 weights, a scale in front (f32, little endian), then codes.
 //!
 //! A value is `scale · level(code)`, where scale is the largest absolute weight of the block: with 8
 //! bits `level(c) = c / 127` for c in −127…127, with 4 bits one of the 16 levels of NF4, the
@@ -10,7 +10,10 @@
 use super::Bits;
 
 /// Weights that share a scale, consecutive in a row.
-pub const BLOCK: usize = 64;
+pub(super) const LEN: usize = 64;
+
+/// Bytes of the scale.
+const SCALE: usize = 4;
 
 /// NF4 (QLoRA, appendix E).
 pub(super) const NF4: [f32; 16] = [
@@ -32,14 +35,17 @@ pub(super) const NF4: [f32; 16] = [
     1.0,
 ];
 
-/// Bytes of a block's codes.
-pub(super) fn code_bytes(bits: Bits) -> usize {
-    BLOCK * bits.number() as usize / 8
+/// Bytes of a block.
+#[inline(always)]
+pub(super) fn bytes(bits: Bits) -> usize {
+    SCALE + LEN * bits.number() as usize / 8
 }
 
-/// Writes the codes of `values` and returns their scale. All values are finite.
-pub(super) fn encode(bits: Bits, values: &[f32; BLOCK], codes: &mut [u8]) -> f32 {
+/// Writes the block of `values`, which are finite.
+pub(super) fn encode(bits: Bits, values: &[f32; LEN], block: &mut [u8]) {
+    let (stored_scale, codes) = block.split_at_mut(SCALE);
     let scale = values.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+    stored_scale.copy_from_slice(&scale.to_le_bytes());
     // Divided, because 1 / scale overflows where the scale is tiny.
     let level = |value: f32| if scale > 0.0 { value / scale } else { 0.0 };
     match bits {
@@ -57,7 +63,6 @@ pub(super) fn encode(bits: Bits, values: &[f32; BLOCK], codes: &mut [u8]) -> f32
             }
         }
     }
-    scale
 }
 
 /// The code of the level of NF4 that is nearest: the number of midpoints that lie below.
@@ -65,9 +70,25 @@ fn nearest(level: f32) -> u8 {
     NF4.windows(2).filter(|pair| level > 0.5 * (pair[0] + pair[1])).count() as u8
 }
 
-/// Writes the values of a block to `out`.
+/// Writes the values of blocks to `out`, which may end inside the last one.
 #[inline(always)]
-pub(super) fn decode(bits: Bits, codes: &[u8], scale: f32, out: &mut [f32; BLOCK]) {
+pub(super) fn decode(bits: Bits, blocks: &[u8], out: &mut [f32]) {
+    let (whole, rest) = out.as_chunks_mut();
+    let mut blocks = blocks.chunks_exact(bytes(bits));
+    for (out, block) in whole.iter_mut().zip(&mut blocks) {
+        decode_block(bits, block, out);
+    }
+    if let Some(block) = blocks.next() {
+        let mut values = [0.0; LEN];
+        decode_block(bits, block, &mut values);
+        rest.copy_from_slice(&values[..rest.len()]);
+    }
+}
+
+#[inline(always)]
+fn decode_block(bits: Bits, block: &[u8], out: &mut [f32; LEN]) {
+    let (scale, codes) = block.split_at(SCALE);
+    let scale = f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
     match bits {
         Bits::Eight => {
             let step = scale / 127.0;
@@ -92,17 +113,17 @@ pub(super) fn decode(bits: Bits, codes: &[u8], scale: f32, out: &mut [f32; BLOCK
 mod tests {
     use super::*;
 
-    fn round_trip(bits: Bits, values: &[f32; BLOCK]) -> [f32; BLOCK] {
-        let mut codes = vec![0; code_bytes(bits)];
-        let scale = encode(bits, values, &mut codes);
-        let mut out = [0.0; BLOCK];
-        decode(bits, &codes, scale, &mut out);
+    fn round_trip(bits: Bits, values: &[f32; LEN]) -> [f32; LEN] {
+        let mut block = vec![0; bytes(bits)];
+        encode(bits, values, &mut block);
+        let mut out = [0.0; LEN];
+        decode(bits, &block, &mut out);
         out
     }
 
     #[test]
     fn every_value_goes_to_its_nearest_level() {
-        let values: [f32; BLOCK] = std::array::from_fn(|i| ((i as f32 * 0.7).sin()).powi(3) * 0.3);
+        let values: [f32; LEN] = std::array::from_fn(|i| ((i as f32 * 0.7).sin()).powi(3) * 0.3);
         let scale = values.iter().fold(0.0f32, |max, v| max.max(v.abs()));
         let even: Vec<f32> = (-127..=127).map(|c| c as f32 / 127.0).collect();
         for (bits, levels) in [(Bits::Eight, even.as_slice()), (Bits::Four, &NF4)] {
@@ -117,7 +138,7 @@ mod tests {
     #[test]
     fn extreme_blocks_stay_finite() {
         for scale in [0.0, f32::MIN_POSITIVE, 1e-42, f32::MAX] {
-            let values: [f32; BLOCK] = std::array::from_fn(|i| scale * (i as f32 / 63.0 - 0.5));
+            let values: [f32; LEN] = std::array::from_fn(|i| scale * (i as f32 / 63.0 - 0.5));
             for bits in [Bits::Eight, Bits::Four] {
                 assert!(round_trip(bits, &values).iter().all(|v| v.is_finite()), "{scale}");
             }

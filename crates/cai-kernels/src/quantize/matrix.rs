@@ -1,25 +1,33 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use rayon::prelude::*;
 
-use super::{BLOCK, Bits, block};
+use super::{Bits, Format, GgmlType, block};
+use crate::cpu::vectorized;
 
-/// A matrix `[out, in]` as codes and one f32 scale per block of 64 weights of a row. Clones share
-/// the codes. Short last blocks are filled up with zeros.
+/// Rows of x up to which [`QuantMatrix::dot`] is used.
+pub(super) const FEW_ROWS: usize = 4;
+/// Weights of a row that are decoded at a time: whole blocks in every format.
+const PIECE: usize = 256;
+/// Sums that a row of x has at a time.
+const LANES: usize = 32;
+
+/// Memory that several matrices may lie in, such as a mapped file.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A frozen matrix `[out, in]` as it is stored, row by row. Clones share the bytes.
 #[derive(Clone)]
-pub struct QuantMatrix(Arc<Inner>);
-
-struct Inner {
-    bits: Bits,
+pub struct QuantMatrix {
+    format: Format,
     size: [usize; 2],
-    /// Row by row.
-    codes: Vec<u8>,
-    scales: Vec<f32>,
+    bytes: SharedBytes,
+    /// Its first byte in `bytes`.
+    start: usize,
 }
 
 impl fmt::Debug for QuantMatrix {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "QuantMatrix({} bits, {:?})", self.0.bits.number(), self.0.size)
+        write!(f, "QuantMatrix({}, {:?})", self.format, self.size)
     }
 }
 
@@ -36,45 +44,70 @@ impl QuantMatrix {
         row: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
     ) -> Result<Self, E> {
         let [rows, width] = size;
-        let blocks = width.div_ceil(BLOCK);
-        let bytes = block::code_bytes(bits);
-        let mut codes = vec![0u8; rows * blocks * bytes];
-        let mut scales = vec![0f32; rows * blocks];
-        let row_codes = codes.par_chunks_mut((blocks * bytes).max(1));
-        row_codes.zip(scales.par_chunks_mut(blocks.max(1))).enumerate().try_for_each_init(
-            || vec![0f32; blocks * BLOCK],
-            |values, (i, (codes, scales))| {
+        let format = Format::Own(bits);
+        let row_bytes = format.bytes(width);
+        let mut bytes = vec![0u8; rows * row_bytes];
+        bytes.par_chunks_mut(row_bytes.max(1)).enumerate().try_for_each_init(
+            || vec![0f32; width.next_multiple_of(block::LEN)],
+            |values, (i, blocks)| {
                 row(i, &mut values[..width])?;
-                let blocks = values.as_chunks::<BLOCK>().0;
-                for ((values, codes), scale) in
-                    blocks.iter().zip(codes.chunks_exact_mut(bytes)).zip(scales)
-                {
-                    *scale = block::encode(bits, values, codes);
+                let blocks = blocks.chunks_exact_mut(block::bytes(bits));
+                for (values, block) in values.as_chunks().0.iter().zip(blocks) {
+                    block::encode(bits, values, block);
                 }
                 Ok(())
             },
         )?;
-        Ok(Self(Arc::new(Inner { bits, size, codes, scales })))
+        Ok(Self { format, size, bytes: Arc::new(bytes), start: 0 })
+    }
+
+    /// The matrix `[out, in]` that lies in `range` of `bytes` as a GGUF file stores it.
+    ///
+    /// # Errors
+    ///
+    /// Where rows are no whole blocks, or `range` is not the place of so many of them.
+    pub fn stored(
+        kind: GgmlType,
+        size: [usize; 2],
+        bytes: SharedBytes,
+        range: Range<usize>,
+    ) -> Result<Self, String> {
+        let [rows, width] = size;
+        let block = kind.block_len();
+        if !width.is_multiple_of(block) {
+            return Err(format!("rows of {width} weights are no whole blocks of {block} ({kind})"));
+        }
+        let expected = kind.bytes(width).and_then(|row| row.checked_mul(rows));
+        if expected != Some(range.len()) {
+            let found = range.len();
+            return Err(format!("{found} bytes are not a matrix {size:?} stored as {kind}"));
+        }
+        let there = (*bytes).as_ref().len();
+        if range.end > there {
+            return Err(format!("bytes {range:?} lie beyond the end, {there}"));
+        }
+        Ok(Self { format: Format::Ggml(kind), size, bytes, start: range.start })
     }
 
     /// `[out, in]`.
     pub fn size(&self) -> [usize; 2] {
-        self.0.size
+        self.size
     }
 
-    /// Width of a code.
-    pub fn bits(&self) -> Bits {
-        self.0.bits
+    /// How it is stored.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
-    /// Memory of codes and scales, in bytes.
+    /// Memory of the weights as they are stored, in bytes.
     pub fn num_bytes(&self) -> usize {
-        self.0.codes.len() + 4 * self.0.scales.len()
+        let [rows, width] = self.size;
+        rows * self.format.bytes(width)
     }
 
     /// The values of `count` rows from `start`, row by row.
     pub fn rows(&self, start: usize, count: usize) -> Vec<f32> {
-        let width = self.0.size[1];
+        let width = self.size[1];
         let mut out = vec![0f32; count * width];
         let rows = out.par_chunks_mut(width.max(1)).enumerate().with_min_len(8);
         rows.for_each(|(i, out)| self.row(start + i, out));
@@ -83,94 +116,56 @@ impl QuantMatrix {
 
     /// Writes the values of row `i`.
     pub fn row(&self, i: usize, out: &mut [f32]) {
-        let (bits, blocks) = (self.0.bits, self.row_blocks(i));
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the feature was just detected.
-            return unsafe { decode_row_avx2(bits, blocks, out) };
-        }
-        decode_row(bits, blocks, out);
+        decode_row(self.format, self.blocks(i), out);
     }
 
-    /// `y[r] = x[r] · row i` for each row of `x`, rows of width `in`.
+    /// `y[r] = x[r] · row i` for each row of `x`, at most [`FEW_ROWS`] rows of width `in`.
     pub(super) fn dot(&self, i: usize, x: &[f32], y: &mut [f32]) {
-        let (bits, width, blocks) = (self.0.bits, self.0.size[1], self.row_blocks(i));
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just detected.
-            return unsafe { dot_row_avx2(bits, width, blocks, x, y) };
-        }
-        dot_row(bits, width, blocks, x, y);
+        dot_row(self.format, self.blocks(i), self.size[1], x, y);
     }
 
-    /// Codes and scales of row `i`, block by block.
-    fn row_blocks(&self, i: usize) -> impl Iterator<Item = (&[u8], f32)> {
-        let Inner { bits, size, codes, scales } = &*self.0;
-        let blocks = size[1].div_ceil(BLOCK);
-        let bytes = block::code_bytes(*bits);
-        let scales = &scales[i * blocks..(i + 1) * blocks];
-        let codes = &codes[i * blocks * bytes..(i + 1) * blocks * bytes];
-        codes.chunks_exact(bytes).zip(scales.iter().copied())
+    /// The blocks of row `i`.
+    fn blocks(&self, i: usize) -> &[u8] {
+        let bytes = self.format.bytes(self.size[1]);
+        &(*self.bytes).as_ref()[self.start + i * bytes..][..bytes]
     }
 }
 
-#[inline(always)]
-fn decode_row<'a>(bits: Bits, blocks: impl Iterator<Item = (&'a [u8], f32)>, out: &mut [f32]) {
-    for ((codes, scale), out) in blocks.zip(out.chunks_mut(BLOCK)) {
-        match <&mut [f32; BLOCK]>::try_from(&mut *out) {
-            Ok(whole) => block::decode(bits, codes, scale, whole),
-            Err(_) => {
-                let mut whole = [0.0; BLOCK];
-                block::decode(bits, codes, scale, &mut whole);
-                out.copy_from_slice(&whole[..out.len()]);
+vectorized! {
+    fn decode_row(format: Format, blocks: &[u8], out: &mut [f32]) {
+        format.decode(blocks, out);
+    }
+}
+
+vectorized! {
+    /// Decodes a piece, which stays in the first-level cache, and multiplies it with all rows of `x`.
+    fn dot_row(format: Format, blocks: &[u8], width: usize, x: &[f32], y: &mut [f32]) {
+        let mut values = [0f32; PIECE];
+        let mut sums = [[0f32; LANES]; FEW_ROWS];
+        for (i, blocks) in blocks.chunks(format.bytes(PIECE)).enumerate() {
+            let columns = i * PIECE..width.min((i + 1) * PIECE);
+            let values = &mut values[..columns.len()];
+            format.decode(blocks, values);
+            for (x, sums) in x.chunks_exact(width).zip(&mut sums) {
+                add_products(sums, &x[columns.clone()], values);
             }
         }
-    }
-}
-
-#[inline(always)]
-fn dot_row<'a>(
-    bits: Bits,
-    width: usize,
-    blocks: impl Iterator<Item = (&'a [u8], f32)>,
-    x: &[f32],
-    y: &mut [f32],
-) {
-    const LANES: usize = 16;
-    y.fill(0.0);
-    let mut values = [0.0; BLOCK];
-    for (b, (codes, scale)) in blocks.enumerate() {
-        block::decode(bits, codes, scale, &mut values);
-        let columns = b * BLOCK..width.min((b + 1) * BLOCK);
-        for (x, y) in x.chunks_exact(width).zip(&mut *y) {
-            let x = &x[columns.clone()];
-            let mut sums = [0f32; LANES];
-            let (values, x_lanes) = (values.as_chunks::<LANES>().0, x.as_chunks::<LANES>());
-            for (v, x) in values.iter().zip(x_lanes.0) {
-                for lane in 0..LANES {
-                    sums[lane] += v[lane] * x[lane];
-                }
-            }
-            let rest = values.as_flattened()[x.len() - x_lanes.1.len()..].iter().zip(x_lanes.1);
-            *y += sums.iter().sum::<f32>() + rest.map(|(v, x)| v * x).sum::<f32>();
+        for (y, sums) in y.iter_mut().zip(sums) {
+            *y = sums.iter().sum();
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn decode_row_avx2<'a>(bits: Bits, blocks: impl Iterator<Item = (&'a [u8], f32)>, out: &mut [f32]) {
-    decode_row(bits, blocks, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn dot_row_avx2<'a>(
-    bits: Bits,
-    width: usize,
-    blocks: impl Iterator<Item = (&'a [u8], f32)>,
-    x: &[f32],
-    y: &mut [f32],
-) {
-    dot_row(bits, width, blocks, x, y);
+/// Adds `aᵢbᵢ` to one of the sums each.
+#[inline(always)]
+fn add_products(sums: &mut [f32; LANES], a: &[f32], b: &[f32]) {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..LANES {
+            sums[i] = a[i].mul_add(b[i], sums[i]);
+        }
+    }
+    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
+        *sum = a.mul_add(*b, *sum);
+    }
 }

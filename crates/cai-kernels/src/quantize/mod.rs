@@ -1,20 +1,25 @@
-//! A frozen base in 8 or 4 bits per weight: inference, and training of an adapter on it (QLoRA,
-//! Dettmers et al., arXiv 2305.14314).
+//! A frozen base as blocks of a few bits per weight: this crate's own 8 and 4 bits, or as a GGUF file
+//! stores it. For inference, and for training an adapter on it (QLoRA, Dettmers et al.,
+//! arXiv 2305.14314).
 //!
-//! Codes and scales stay in memory; dense rows exist a tile at a time, inside a product, forward and
+//! Only the blocks stay in memory; dense rows exist a tile at a time, inside a product, forward and
 //! backward. The products are written for the CPU; on other devices the whole matrix is made dense
 //! for each product, which is right but slow.
+//!
+//! A format is a size of block and a function that decodes blocks: `block.rs` and `ggml/` have them,
+//! `format.rs` names them all.
 
 mod block;
+mod format;
 mod ggml;
 mod matrix;
 mod ops;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-pub use block::BLOCK;
+pub use format::Format;
 pub use ggml::GgmlType;
-pub use matrix::QuantMatrix;
+pub use matrix::{QuantMatrix, SharedBytes};
 pub use ops::{dense, matmul, matmul_transposed};
 
 /// Width of a code.

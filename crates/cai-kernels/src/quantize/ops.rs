@@ -1,5 +1,5 @@
 //! Products with a quantised matrix, as one operation of the backend, so that autodiff keeps the
-//! codes and no dense weight.
+//! blocks and no dense weight.
 
 use burn::{
     backend::{
@@ -18,14 +18,11 @@ use burn::{
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::QuantMatrix;
+use super::{QuantMatrix, matrix::FEW_ROWS};
 
 /// Weights that are dense at a time inside a product, 16 MiB of f32: enough for the matrix product
 /// to be worth its packing of the other operand.
 const TILE: usize = 4 << 20;
-/// Up to this many rows (decoding) each weight is used so rarely that a product straight from the
-/// codes beats making tiles.
-const FEW_ROWS: usize = 4;
 
 /// `x·Wᵀ`: `[rows, in]` to `[rows, out]`, in the type of `x`.
 pub fn matmul_transposed(x: Tensor<2>, weight: &QuantMatrix) -> Tensor<2> {
@@ -68,6 +65,7 @@ impl QuantOps for Flex {
     fn quant_matmul(x: FlexTensor, weight: QuantMatrix) -> FlexTensor {
         let [out, width] = weight.size();
         let rows = x.layout().shape()[0];
+        // Decoding: each weight is used so rarely that tiles are not worth making.
         if rows <= FEW_ROWS {
             return few_rows(x, &weight);
         }
@@ -100,7 +98,7 @@ fn tiles(rows: usize, width: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rows).step_by(count).map(move |start| (start, count.min(rows - start)))
 }
 
-/// Each weight is read once, as its code.
+/// Each weight is read once, as it is stored.
 fn few_rows(x: FlexTensor, weight: &QuantMatrix) -> FlexTensor {
     let [out, _] = weight.size();
     let rows = x.layout().shape()[0];

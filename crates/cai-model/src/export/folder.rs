@@ -11,6 +11,7 @@ use super::{LazyTensor, file_dtype, write_model};
 use crate::{
     Error, Result,
     decoder::{Decoder, Weight},
+    source::gguf::Gguf,
 };
 
 /// Largest size of a weights file; a larger model is saved in shards.
@@ -56,12 +57,16 @@ pub fn save_folder(
     }
 }
 
-/// Copies the files of the model folder `origin` that belong to tokenizer and generation.
+/// Copies the files of the model folder `origin` that belong to tokenizer and generation, or writes
+/// those that a GGUF file describes.
 ///
 /// # Errors
 ///
 /// I/O errors, with the path.
 pub fn copy_companions(origin: &Path, dir: &Path) -> Result<()> {
+    if origin.is_file() {
+        return Gguf::open(origin)?.tokenizer()?.write(dir);
+    }
     COMPANIONS.iter().try_for_each(|name| copy(origin, dir, name))
 }
 

@@ -175,7 +175,7 @@ impl Engine {
                 return Ok(());
             };
             let (id, request) = (next.id, next.request.clone());
-            let sequence = Sequence::new(id, next.begun, request.clone(), &self.model);
+            let sequence = Sequence::new(id, next.begun, request.clone(), &self.model.tokenizer);
             let choice = sequence.choose(logits)?;
             self.cache.copy(source, row, request.prompt.len())?;
             self.rows[row].prompt = Some(id);

@@ -7,7 +7,7 @@ use crate::{Error, Result, decoder::DecoderSpec};
 /// A prompt to continue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// Token ids, `<bos>` included.
+    /// Token ids, with what the tokenizer puts before a text.
     pub prompt: Vec<u32>,
     /// How tokens are chosen and when to end.
     pub sampling: SamplingConfig,
@@ -20,7 +20,7 @@ impl Request {
     pub(super) fn check(&self, spec: &DecoderSpec, max_length: usize) -> Result<()> {
         self.sampling.check()?;
         if self.prompt.is_empty() {
-            return Err(Error::Input("the prompt has no tokens; give at least <bos>".into()));
+            return Err(Error::Input("the prompt has no tokens; give at least one".into()));
         }
         if self.seeds.is_empty() {
             return Err(Error::Input("no seed; give one for each sample".into()));
@@ -79,7 +79,7 @@ impl Default for Limits {
 pub enum Finish {
     /// By a stop token: the model ended its turn.
     Stop,
-    /// By a stop string.
+    /// By a stop string: one of the request's, or of a chat template that ends turns by text.
     StopString,
     /// It reached the largest number of tokens.
     Length,

@@ -148,9 +148,18 @@ impl LoraConfig {
         own.map(|ids| Rows { ids: Some(ids), head })
     }
 
+    /// Whether the embedding's rows of all these tokens are trained.
+    pub fn trains_rows(&self, ids: &[u32]) -> bool {
+        match self.rows(Table::Embedding, true) {
+            Some(Rows { ids: Some(trained), .. }) => ids.iter().all(|id| trained.contains(id)),
+            Some(Rows { ids: None, .. }) => true,
+            None => ids.is_empty(),
+        }
+    }
+
     /// Whether the table is trained as a whole.
     fn saves(&self, table: Table) -> bool {
-        self.modules_to_save.iter().flatten().any(|name| name == table.name())
+        self.modules_to_save.iter().flatten().any(|name| ends_with(name, table.name()))
     }
 
     /// The same settings where modules that this one calls by the first of `names` are called by the
@@ -210,10 +219,8 @@ impl LoraConfig {
     }
 
     fn check_rows(&self) -> Result<()> {
-        let tables = Table::ALL.map(Table::name);
-        if let Some(name) =
-            self.modules_to_save.iter().flatten().find(|name| !tables.contains(&name.as_str()))
-        {
+        let known = |name: &&String| Table::ALL.iter().any(|t| ends_with(name, t.name()));
+        if let Some(name) = self.modules_to_save.iter().flatten().find(|name| !known(name)) {
             return Err(Error::Input(format!(
                 "lora.modules_to_save: '{name}' is not supported; use embed_tokens, lm_head or both"
             )));
@@ -222,7 +229,7 @@ impl LoraConfig {
         let fail =
             |reason: String| Err(Error::Input(format!("lora.trainable_token_indices{reason}")));
         if let TokenIndices::ByModule(modules) = indices
-            && let Some(name) = modules.keys().find(|name| !tables.contains(&name.as_str()))
+            && let Some(name) = modules.keys().find(|name| !known(name))
         {
             return fail(format!(": '{name}' has no rows; use embed_tokens or lm_head"));
         }
@@ -317,7 +324,10 @@ impl TokenIndices {
         match (self, table) {
             (Self::Embedding(ids), Table::Embedding) => Some(ids.clone()),
             (Self::Embedding(_), Table::Head) => None,
-            (Self::ByModule(modules), table) => modules.get(table.name()).cloned(),
+            (Self::ByModule(modules), table) => {
+                let own = modules.iter().find(|(name, _)| ends_with(name, table.name()));
+                own.map(|(_, ids)| ids.clone())
+            }
         }
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cai_data::record::Message;
-use minijinja::{Value, context};
+use minijinja::Value;
+use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
 use super::TokenizerParts;
@@ -100,13 +101,21 @@ impl ChatTokenizer {
         }
     }
 
-    /// The tokenizer with another chat template.
+    /// The tokenizer with another chat template, and what a conversation that is rendered with it
+    /// shows about it.
     ///
     /// # Errors
-    /// [`Error::Template`] when `source` is not valid Jinja or refuses a conversation of two turns.
+    /// [`Error::Template`] when `source` is not valid Jinja or refuses a conversation.
     pub fn with_template(self, source: String) -> Result<Self> {
-        let names = self.token_names.clone();
-        self.rendered_with(ChatTemplate::new(source, names)?)
+        let plain = source.trim_end().ends_with(PLAIN.trim_end());
+        let template = ChatTemplate::new(source, self.token_names.clone())?;
+        let with = Self {
+            template: Ok(Arc::new(template)),
+            // A model that was not fine-tuned on such turns goes on with the next one.
+            stop_texts: if plain { vec!["\n\nHuman:".to_owned()] } else { Vec::new() },
+            ..self
+        };
+        Ok(Self { turn: with.turn()?, ..with })
     }
 
     /// The tokenizer with a chat template by name, or the one in a file.
@@ -135,41 +144,42 @@ impl ChatTokenizer {
         self.with_template(source.to_owned())
     }
 
-    /// Turns as text alone. A model that was not fine-tuned on them goes on with the next turn: its
-    /// beginning ends a reply, too.
+    /// Turns as text alone. The template says itself what ends a text, so that it means the same
+    /// wherever it is saved.
     fn plain(self) -> Result<Self> {
-        let eos_token = self.name(self.eos);
-        let template = ChatTemplate::new(PLAIN.to_owned(), context! { eos_token })?;
-        Ok(Self { stop_texts: vec!["\n\nHuman:".to_owned()], ..self.rendered_with(template)? })
+        let end = Json::from(self.name(self.eos));
+        self.with_template(format!("{{%- set end_of_text = {end} -%}}\n{PLAIN}"))
     }
 
-    /// The tokenizer with this template, and what a conversation rendered with it shows about it.
-    fn rendered_with(self, template: ChatTemplate) -> Result<Self> {
+    /// What the chat template places around turns, seen by rendering some.
+    fn turn(&self) -> Result<Turn> {
         let (question, answer) = ("Which way?", "Straight on.");
         let chat = [Message::user(question), Message::assistant(answer), Message::user(question)];
-        let with =
-            Self { template: Ok(Arc::new(template)), stop_texts: Vec::new(), ..self.clone() };
         let control = |piece: &Piece| match piece {
             Piece::Control(id) => Some(*id),
             Piece::Text(_) => None,
         };
-        let answered = with.pieces(&chat[..2], false)?;
+        let answered = self.pieces(&chat[..2], false)?;
         let holds_answer = |p: &Piece| matches!(p, Piece::Text(text) if text.contains(answer));
         let at = answered.iter().rposition(holds_answer);
         let end = at.and_then(|at| answered[at..].iter().find_map(control));
 
         let mut controls: Vec<u32> = Vec::new();
-        for id in with.pieces(&chat, true)?.iter().filter_map(control) {
+        for id in self.pieces(&chat, true)?.iter().filter_map(control) {
             if Some(id) != self.bos() && !controls.contains(&id) {
                 controls.push(id);
             }
         }
-        Ok(Self { turn: Turn { end, controls }, ..with })
+        Ok(Turn { end, controls })
     }
 
     /// What ends a text rather than a turn: of the ids that the files name, the first that is a
-    /// control token and not the chat template's. A model that has one alone ends both with it.
+    /// control token and not the chat template's. A model that has one alone ends both with it, and
+    /// so does plain text.
     fn text_end(&self) -> Option<u32> {
+        if !self.stop_texts.is_empty() {
+            return self.turn.end;
+        }
         let ends = &self.specials.ends;
         let other = |id: &&u32| self.turn.end != Some(**id) && self.controls.has(**id);
         ends.iter().find(other).or(ends.first()).copied().or(self.turn.end)

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use cai_data::atomic;
 use serde_json::{Value as Json, json};
 use tokenizers::Tokenizer;
 
@@ -46,6 +47,25 @@ impl TokenizerParts {
         };
         let template = read_text(&dir.join("chat_template.jinja"))?;
         Ok(TokenizerParts { tokenizer, config, generation, template, path })
+    }
+}
+
+impl TokenizerParts {
+    /// Writes them as the files of a model's folder.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when the tokenizer cannot be written down; I/O errors.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let text = self.tokenizer.to_string(true).map_err(|e| malformed(&self.path, e))?;
+        atomic::write(&dir.join("tokenizer.json"), text.as_bytes())?;
+        atomic::write_json(&dir.join("tokenizer_config.json"), &self.config)?;
+        if !self.generation.is_null() {
+            atomic::write_json(&dir.join("generation_config.json"), &self.generation)?;
+        }
+        match &self.template {
+            Some(text) => Ok(atomic::write(&dir.join("chat_template.jinja"), text.as_bytes())?),
+            None => Ok(()),
+        }
     }
 }
 

@@ -39,6 +39,8 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson);
+        // By itself it counts `none` as an empty list.
+        environment.add_test("iterable", |v: &Value| !v.is_none() && v.try_iter().is_ok());
         let jinja = without_generation_marks(&source);
         environment.add_template_owned(NAME, jinja).map_err(template_error)?;
         Ok(ChatTemplate { environment, source, tokens })

@@ -322,6 +322,12 @@ fn plain_turns_are_text_that_ends_with_the_end_of_text() {
     assert_eq!((plain.end_of_turn(), plain.control_ids()), (Some(1), [1].as_slice()));
     assert_eq!(plain.stop_texts(), ["\n\nHuman:"]);
     assert!(trained().stop_texts().is_empty());
+    // Saved and read again, it is the same.
+    let source = plain.template().unwrap().source().to_owned();
+    let saved = changed([("chat_template.jinja", Some(&source)), ("unused", Some(""))]);
+    let read = ChatTokenizer::from_dir(saved.path()).unwrap();
+    assert_eq!(read.conversation(&chat(), Turns::All).unwrap(), example);
+    assert_eq!((read.eos(), read.stop_texts()), (plain.eos(), plain.stop_texts()));
     let again = plain.with_choice(&TemplateChoice::Gemma).unwrap();
     assert_eq!(again.control_ids(), [5, 6]);
     assert!(again.stop_texts().is_empty());

@@ -51,8 +51,13 @@ impl ChatTokenizer {
         }
     }
 
+    /// Whether this is a control token.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.controls.has(id)
+    }
+
     /// Whether a text holds the text of a control token.
-    pub fn names_control_token(&self, text: &str) -> bool {
+    pub fn names_control(&self, text: &str) -> bool {
         self.controls.in_text(text)
     }
 
@@ -64,7 +69,7 @@ impl ChatTokenizer {
         if let Some(byte) = byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             return vec![byte];
         }
-        if self.controls.has(id) {
+        if self.is_control(id) {
             return Vec::new();
         }
         if self.tokenizer.get_decoder().is_some_and(is_byte_level) {

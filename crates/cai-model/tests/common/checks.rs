@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Tensor};
-use cai_data::{record::Message, seed::Seed};
+use cai_data::seed::Seed;
 use cai_model::{
     batch::TokenBatch,
     decoder::{DecoderSpec, KvCache, Pass},
@@ -12,13 +12,13 @@ use cai_model::{
     generate::{Finish, SamplingConfig, generate},
     model::LanguageModel,
     score::score,
-    tokenizer::Turns,
+    source::Spelling,
 };
 use serde_json::Value;
 
 use super::{
     reference::{Array, Reference, ids, largest_difference, numbers, read_safetensors},
-    training,
+    tokenizers, training,
 };
 
 /// Of logits: f32 noise between equally valid evaluations is below 1e-5.
@@ -37,29 +37,8 @@ pub fn within(what: &str, difference: f64, tolerance: f64) -> f64 {
 
 /// Text and chats become the same ids.
 pub fn tokenizer(reference: &Reference) -> f64 {
-    ids_agree(&reference.base().tokenizer, &reference.json);
+    tokenizers::ids_agree(&reference.base().tokenizer, &reference.json);
     0.0
-}
-
-/// Text and chats of `reference.json` become its ids.
-pub fn ids_agree(tokenizer: &ChatTokenizer, reference: &Value) {
-    for case in reference["tokenizer"].as_array().unwrap() {
-        let text = case["text"].as_str().unwrap();
-        let ours = tokenizer.encode_with_special(text).unwrap();
-        // Hugging Face's tokenizer puts <bos> before every text, ours only before a chat.
-        let ours: Vec<u32> = tokenizer.bos().into_iter().chain(ours).collect();
-        assert_eq!(ours, ids(&case["ids"]), "{text:?}");
-    }
-    for case in reference["chat"].as_array().unwrap() {
-        let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).unwrap();
-        let prompt = case["add_generation_prompt"].as_bool().unwrap();
-        assert_eq!(tokenizer.render(&messages, prompt).unwrap(), case["text"].as_str().unwrap());
-        let ours = match prompt {
-            true => tokenizer.prompt(&messages).unwrap(),
-            false => tokenizer.conversation(&messages, Turns::All).unwrap().ids,
-        };
-        assert_eq!(ours, ids(&case["ids"]), "{}", case["text"]);
-    }
 }
 
 /// Logits of the right-padded batch of the base model.
@@ -273,6 +252,9 @@ pub fn recomputation(reference: &Reference) -> f64 {
     let (once, again) = (Pass::default(), Pass { recompute: true, ..Pass::default() });
     let sft = |pass| training::sft(&reference.adapted(), &reference.sft_examples(), pass);
     let dpo = |pass| dpo_step(reference, pass);
+    // Gemma 4's gradients are sums of larger terms: f32 keeps a digit less of them.
+    let scaled = reference.base().spec.layers.iter().any(|layer| layer.scaled);
+    let bound = if scaled { 1e-4 } else { 1e-5 };
     let mut largest = 0.0f64;
     for (kept, recomputed) in [(sft(&once), sft(&again)), (dpo(&once), dpo(&again))] {
         within("loss", (kept.loss - recomputed.loss).abs(), 1e-6);
@@ -280,7 +262,7 @@ pub fn recomputation(reference: &Reference) -> f64 {
         for (name, kept) in &kept.grads {
             let scale = kept.iter().fold(0.0f64, |max, x| max.max(x.abs()));
             let difference = largest_difference(kept, &recomputed.grads[name]) / scale;
-            largest = largest.max(within(&format!("gradient of {name}"), difference, 1e-5));
+            largest = largest.max(within(&format!("gradient of {name}"), difference, bound));
         }
     }
     compare_gradients(reference.tensors_under("dpo.grad."), &dpo(&again));
@@ -319,14 +301,15 @@ fn dpo_step(reference: &Reference, pass: &Pass) -> training::Step {
 
 /// The largest difference relative to the largest entry of the same tensor.
 pub fn compare_gradients(theirs: BTreeMap<&str, &Array>, step: &training::Step) -> f64 {
-    let (ours, expected): (Vec<_>, Vec<_>) =
-        (step.grads.keys().map(String::as_str).collect(), theirs.keys().copied().collect());
-    assert_eq!(ours, expected, "gradients of other tensors");
+    // Ours are those of a text model, theirs perhaps of one that also sees.
+    let theirs: BTreeMap<String, &Array> =
+        theirs.into_iter().map(|(name, array)| (Spelling::plain(name), array)).collect();
+    assert!(step.grads.keys().eq(theirs.keys()), "gradients of other tensors");
     let mut largest = 0.0f64;
     for (name, theirs) in theirs {
         let scale = theirs.values.iter().fold(0.0f64, |max, x| max.max(x.abs()));
         assert!(scale > 0.0, "{name}: the reference's gradient is zero and tests nothing");
-        let difference = largest_difference(&step.grads[name], &theirs.values) / scale;
+        let difference = largest_difference(&step.grads[&name], &theirs.values) / scale;
         largest = largest.max(within(&format!("gradient of {name}"), difference, GRADIENT));
     }
     largest
@@ -370,7 +353,7 @@ pub fn folder_round_trip(reference: &Reference) -> f64 {
         );
     }
     let again = LanguageModel::load(dir.path(), None, &model.device).unwrap();
-    assert_eq!(again.config, model.config);
+    assert_eq!(again.spec, model.spec);
     let difference = right_padded(reference, &again, reference.tensor("right.logits"));
     within("logits of the folder saved again", difference, LOGITS)
 }

@@ -5,8 +5,9 @@ use std::{collections::HashMap, path::Path};
 use burn::tensor::{DType, Tensor, TensorData};
 use cai_model::{
     batch::TokenBatch,
-    checkpoint::{load_gemma, save_folder, write_safetensors},
+    export::{save_folder, write_safetensors},
     decoder::{Decoder, DecoderSpec, KvCache, Pass},
+    source::{Held, load_folder},
 };
 
 use super::{
@@ -47,8 +48,9 @@ pub fn other_spelling() {
 }
 
 fn read(dir: &Path) -> Decoder {
-    let config = DecoderSpec::read(dir).unwrap();
-    load_gemma(dir, &config, DType::F32, None, &device()).unwrap()
+    let spec = DecoderSpec::read(dir).unwrap();
+    let held = Held { dtype: DType::F32, quantize: None, device: device() };
+    load_folder(dir, &spec, &held).unwrap()
 }
 
 fn right(dir: &Path, decoder: &Decoder) -> f64 {

@@ -150,8 +150,9 @@ fn dequantize_avx2(kind: GgmlType, bytes: &[u8], out: &mut [f32]) {
     dequantize(kind, bytes, out);
 }
 
+/// Writes the values of whole blocks, with the vectors of the function that it becomes part of.
 #[inline(always)]
-fn dequantize(kind: GgmlType, bytes: &[u8], out: &mut [f32]) {
+pub(super) fn dequantize(kind: GgmlType, bytes: &[u8], out: &mut [f32]) {
     match kind {
         GgmlType::F32 => decode(bytes, out, |bytes, [out]| *out = f32::from_le_bytes(*bytes)),
         GgmlType::F16 => decode(bytes, out, |bytes, [out]| *out = half(*bytes)),

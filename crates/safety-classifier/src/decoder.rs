@@ -1,7 +1,7 @@
-//! A head on Gemma, for users who have its weights: LoRA in the layers, a linear layer on the last
+//! A head on a decoder, for users who have its weights: LoRA in the layers, a linear layer on the last
 //! token's hidden state.
 //!
-//! As `Gemma…ForSequenceClassification` of transformers, but with a bias. The base stays as it is; the
+//! As `Decoder…ForSequenceClassification` of transformers, but with a bias. The base stays as it is; the
 //! adapter (a PEFT folder) and the head are what is trained and kept.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use burn::nn::Linear;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use cai_data::{atomic, seed::Seed};
 use cai_model::batch::TokenBatch;
-use cai_model::decoder::{Gemma, Pass};
+use cai_model::decoder::{Decoder, Pass};
 use cai_model::lora::LoraConfig;
 use cai_model::model::LanguageModel;
 use cai_train::TrainArgs;
@@ -26,10 +26,10 @@ use crate::weights::{self, Init};
 const ADAPTER: &str = "adapter";
 const HEAD: &str = "head.safetensors";
 
-/// Settings of the head on Gemma.
+/// Settings of the head on a decoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct GemmaConfig {
+pub struct DecoderConfig {
     /// Folder of the base model, in Hugging Face's format.
     pub model: String,
     /// Longest text in tokens; the rest of a longer text is not read (and reported as truncated).
@@ -42,7 +42,7 @@ pub struct GemmaConfig {
     pub train: TrainArgs,
 }
 
-impl Default for GemmaConfig {
+impl Default for DecoderConfig {
     fn default() -> Self {
         Self {
             model: "artifacts/models/mini-gemma".into(),
@@ -64,25 +64,25 @@ impl Default for GemmaConfig {
 /// What `config.json` of a classifier says about the head's base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GemmaBase {
+pub struct DecoderBase {
     /// Folder of the base model.
     pub model: String,
     /// Longest text in tokens.
     pub max_length: usize,
 }
 
-/// Gemma with a head in place of its vocabulary.
+/// Decoder with a head in place of its vocabulary.
 #[derive(Module, Debug)]
-pub struct GemmaHead {
+pub struct DecoderHead {
     /// The base with the adapter.
-    pub gemma: Gemma,
+    pub decoder: Decoder,
     /// `[hidden, outputs]`.
     pub head: Linear,
     #[module(skip)]
     pad: u32,
 }
 
-impl Network for GemmaHead {
+impl Network for DecoderHead {
     type Text = [u32];
 
     fn device(&self) -> Device {
@@ -102,7 +102,7 @@ impl Network for GemmaHead {
         let last = texts.iter().enumerate().map(|(i, text)| (i * width + text.len() - 1) as i32);
         let last = TensorData::new(last.collect::<Vec<_>>(), [rows]);
         let last = Tensor::<1, Int>::from_data(last, &batch.ids.device());
-        let hidden = self.gemma.hidden_at(&batch, &last, &pass).cast(DType::F32);
+        let hidden = self.decoder.hidden_at(&batch, &last, &pass).cast(DType::F32);
         let mut dropout = noise.and_then(|noise| noise.of_activations());
         self.head.forward(drop_out(&mut dropout, hidden))
     }
@@ -110,28 +110,28 @@ impl Network for GemmaHead {
 
 /// The head with its base's tokenizer.
 #[derive(Clone)]
-pub struct GemmaClassifier {
+pub struct DecoderClassifier {
     /// The base with the adapter.
     pub language: LanguageModel,
     /// The same with the head.
-    pub network: GemmaHead,
+    pub network: DecoderHead,
     /// Longest text in tokens.
     pub max_length: usize,
 }
 
-impl std::fmt::Debug for GemmaClassifier {
+impl std::fmt::Debug for DecoderClassifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GemmaClassifier").field("base", &self.language.dir).finish_non_exhaustive()
+        f.debug_struct("DecoderClassifier").field("base", &self.language.path).finish_non_exhaustive()
     }
 }
 
-impl GemmaClassifier {
+impl DecoderClassifier {
     /// A fresh adapter and head on the base that `config` names.
     ///
     /// # Errors
     /// A base that cannot be loaded, or an adapter that does not fit it.
     pub fn new(
-        config: &GemmaConfig,
+        config: &DecoderConfig,
         n_outputs: usize,
         seed: Seed,
         device: &Device,
@@ -149,20 +149,20 @@ impl GemmaClassifier {
         device: &Device,
     ) -> Self {
         let head = Init { seed, device }.linear("head", language.spec.hidden_size, n_outputs);
-        let (gemma, pad) = (language.gemma.clone(), language.tokenizer.pad());
-        Self { network: GemmaHead { gemma, head, pad }, language, max_length }
+        let (decoder, pad) = (language.decoder.clone(), language.tokenizer.pad());
+        Self { network: DecoderHead { decoder, head, pad }, language, max_length }
     }
 
     /// The classifier with these weights after training.
-    pub fn trained(mut self, network: GemmaHead) -> Self {
-        self.language.gemma = network.gemma.clone();
+    pub fn trained(mut self, network: DecoderHead) -> Self {
+        self.language.decoder = network.decoder.clone();
         self.network = network;
         self
     }
 
     /// What `config.json` says.
-    pub fn base(&self) -> GemmaBase {
-        GemmaBase { model: self.language.dir.display().to_string(), max_length: self.max_length }
+    pub fn base(&self) -> DecoderBase {
+        DecoderBase { model: self.language.path.display().to_string(), max_length: self.max_length }
     }
 
     /// Token ids of a text, and whether its end is missing.
@@ -186,13 +186,13 @@ impl GemmaClassifier {
         Ok(atomic::write(&dir.join(HEAD), &weights::to_bytes(&self.network.head)?)?)
     }
 
-    /// Reads what [`GemmaClassifier::save`] wrote, on the base.
+    /// Reads what [`DecoderClassifier::save`] wrote, on the base.
     ///
     /// # Errors
     /// A base that is not there or not the one trained on, a file that is missing or damaged.
     pub(crate) fn load(
         dir: &Path,
-        base: &GemmaBase,
+        base: &DecoderBase,
         n_outputs: usize,
         device: &Device,
     ) -> Result<Self> {
@@ -203,7 +203,7 @@ impl GemmaClassifier {
         let bytes = std::fs::read(&path).map_err(cai_data::Error::read(&path))?;
         let head = weights::from_bytes(&bytes, new.network.head.clone())
             .map_err(|problem| Error::Checkpoint { path, problem })?;
-        let network = GemmaHead { head, ..new.network.clone() };
+        let network = DecoderHead { head, ..new.network.clone() };
         Ok(new.trained(network))
     }
 
@@ -214,7 +214,7 @@ impl GemmaClassifier {
     }
 }
 
-impl TextModel for GemmaClassifier {
+impl TextModel for DecoderClassifier {
     fn scores(&self, texts: &Texts) -> Result<Scores> {
         let encoded: Vec<(Vec<u32>, bool)> =
             texts.prepared.iter().map(|text| self.encode(text)).collect::<Result<_>>()?;
