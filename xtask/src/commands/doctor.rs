@@ -134,14 +134,15 @@ impl Doctor {
             }
         }
         // A device that is not there was found before.
-        let device = device::parse(&settings.device).or_else(|_| device::parse("cpu"));
-        let loaded = device.and_then(|device| LanguageModel::load(dir, None, &device));
-        let model = self.note(loaded.map_err(Into::into), |model| {
+        let there = device::parse(&settings.device).ok();
+        let device = there.as_ref().map_or_else(|| device::parse("cpu"), |there| Ok(there.clone()));
+        let loaded = device
+            .map_err(Into::into)
+            .and_then(|device| Ok(LanguageModel::load(dir, None, &device)?));
+        let model = self.note(loaded, |model| {
             format!("weights and tokenizer load ({} tokens)", model.tokenizer.vocab_size())
         });
-        if let Some(model) = model
-            && device::parse(&settings.device).is_ok()
-        {
+        if let (Some(model), Some(_)) = (model, there) {
             self.time(settings, model);
         }
     }
