@@ -37,8 +37,8 @@ const FEWEST_WORDS: usize = 3;
 /// after it, and then white space, the end of the text, or, after the last three marks, anything. The
 /// point of a list's number or of a common abbreviation ends none.
 pub fn to_last_sentence(text: &str) -> Option<&str> {
-    let ends = text.char_indices().filter_map(|(at, mark)| sentence_end(text, at, mark));
-    let kept = text[..ends.last()?].trim();
+    let mut ends = text.char_indices().filter_map(|(at, mark)| sentence_end(text, at, mark));
+    let kept = text[..ends.next_back()?].trim();
     (kept.split_whitespace().count() >= FEWEST_WORDS).then_some(kept)
 }
 

@@ -141,13 +141,14 @@ impl Doctor {
             }
         }
         // A device that is not there was found before.
-        let device = device::parse(&settings.device).or_else(|_| device::parse("cpu"));
+        let there = device::parse(&settings.device).ok();
+        let device = there.as_ref().map_or_else(|| device::parse("cpu"), |there| Ok(there.clone()));
         let loaded = device.map_err(Into::into).and_then(|device| {
             Ok(LanguageModel::load_with(dir, &settings.load_options(), &device)?)
         });
         let Some(model) = self.note(loaded, |_| "weights load".into()) else { return };
         self.control_tokens(&model, settings);
-        if device::parse(&settings.device).is_ok() {
+        if there.is_some() {
             self.time(settings, model);
         }
     }

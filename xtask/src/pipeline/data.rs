@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What was read and what was left out.
-#[derive(Default, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     /// Records of each file that was written.
     written: BTreeMap<String, usize>,
@@ -27,7 +27,7 @@ pub(super) struct Report {
 }
 
 /// Records read, used and left out by reason.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct SourceReport {
     /// The key below `data.files`.
     pub r#for: String,
