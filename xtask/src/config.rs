@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use cai_chat::ServerConfig;
 use cai_data::seed::Seed;
+use cai_model::{model::LoadOptions, tokenizer::TemplateChoice};
 use critique_revision::{CritiqueConfig, FeedbackConfig, Revisions};
 use dpo_trainer::DpoConfig;
-use cai_model::{model::LoadOptions, tokenizer::TemplateChoice};
 use evaluator::EvaluatorConfig;
 use helpful_sft::SftConfig;
 use safety_classifier::ClassifierConfig;
@@ -461,7 +461,14 @@ mod tests {
 
     #[test]
     fn every_shipped_config_is_valid() {
-        for name in ["mini.yaml", "micro.yaml", "hh-rlhf.yaml", "gemma-2b.yaml"] {
+        for name in [
+            "mini.yaml",
+            "micro.yaml",
+            "hh-rlhf.yaml",
+            "gemma-2b.yaml",
+            "gemma-270m.yaml",
+            "smollm2-135m.yaml",
+        ] {
             read(name, &[]).unwrap_or_else(|e| panic!("{name}: {e:#}"));
         }
     }

@@ -39,8 +39,8 @@ pub(super) struct SourceReport {
 
 impl fmt::Display for SourceReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self { used, total, path, left_out, .. } = self;
-        write!(f, "{used} of {total} records of {path} used (left out: {})", counted(left_out))
+        let Self { r#for: name, used, total, left_out, .. } = self;
+        write!(f, "{used} of {total} {name} records used (left out: {})", counted(left_out))
     }
 }
 
@@ -57,11 +57,12 @@ pub fn run(config: &Config, dir: &Path) -> Result<String> {
         DataConfig::Files(files) => files::run(config, files, dir, &mut report)?,
     }
     atomic::write_json(&dir.join("report.json"), &report)?;
-    let sources: Vec<String> =
-        report.sources.iter().map(|source| format!("{}: {source}", source.r#for)).collect();
-    let written: Vec<String> =
-        report.written.iter().map(|(name, n)| format!("{n} {name}")).collect();
-    Ok([sources, written].concat().join(", "))
+    let sources: Vec<String> = report.sources.iter().map(SourceReport::to_string).collect();
+    if !sources.is_empty() {
+        return Ok(sources.join("; "));
+    }
+    let written = report.written.iter().map(|(name, n)| format!("{n} {name}"));
+    Ok(written.collect::<Vec<_>>().join(", "))
 }
 
 fn world(config: &Config, counts: &WorldData, dir: &Path, report: &mut Report) -> Result<()> {

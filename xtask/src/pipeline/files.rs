@@ -140,8 +140,8 @@ impl Reading<'_> {
         };
         if records.is_empty() {
             bail!(
-                "data.files.{name}: {source}; take other records of it (skip, take, sample), or \
-                 give another file"
+                "data.files.{name}, {path}: {source}; take other records of it (skip, take, \
+                 sample), or give another file"
             );
         }
         self.report.sources.push(source);
@@ -290,7 +290,7 @@ data:
         assert!(error.contains("stage critique needs data.files.red_team"), "{error}");
         let error = refused(&["data.files.evaluation.1.skip=0"]);
         assert!(
-            error.contains("helpful: 0 of 6") && error.contains("5 evaluation_prompt"),
+            error.contains("instructions.json: 0 of 6") && error.contains("5 evaluation_prompt"),
             "{error}"
         );
         let error = refused(&["data.files.helpful.prompt=question"]);

@@ -38,7 +38,7 @@ fn a_run_needs_neither_the_mini_world_nor_labelled_texts() {
     let stdout =
         done(pipeline(runs.path(), ["--to", "sft"]).args(["--set", &from]).args(sets(runs.path())));
     assert!(
-        stdout.contains("18 of 24 records") && stdout.contains("6 evaluation_prompt"),
+        stdout.contains("18 of 24 helpful records") && stdout.contains("6 evaluation_prompt"),
         "{stdout}"
     );
     assert!(stdout.contains("not trained here"), "{stdout}");
