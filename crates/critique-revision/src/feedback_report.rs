@@ -35,6 +35,7 @@ pub struct FeedbackReport {
     /// Samples by the rules that they break.
     pub sample_cleaning: BTreeMap<String, usize>,
     /// Samples that were repaired, by rule.
+    #[serde(default)]
     pub sample_repairs: BTreeMap<String, usize>,
     /// Share of the chosen samples that decline.
     pub chosen_refused: Option<Mean>,

@@ -45,6 +45,7 @@ pub struct CritiqueReport {
     /// Initial answers by the rules that they break.
     pub initial_cleaning: BTreeMap<String, usize>,
     /// Initial answers that were repaired, by rule.
+    #[serde(default)]
     pub initial_repairs: BTreeMap<String, usize>,
     /// The pairs of final revision and initial answer.
     pub pairs: PairStatistics,
