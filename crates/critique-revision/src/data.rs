@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_used_up_the_records_is_said_with_the_settings_that_change_it() {
-        let mut lost = records()[7..].repeat(4);
+        let mut lost = vec![records()[7].clone(); 4];
         for (record, rule) in lost.iter_mut().zip([Rule::Truncated, Rule::Truncated, Rule::Loop]) {
             record.rounds[0].cleaning = vec![rule];
         }
