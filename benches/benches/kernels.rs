@@ -67,16 +67,16 @@ fn score_tokens(criterion: &mut Criterion) -> Result<()> {
     let mut group = criterion.benchmark_group("score_tokens");
     group.throughput(Throughput::Elements(TOKENS as u64));
     for vocab_size in [2048, 32_768] {
-        let gemma = GemmaShape { vocab_size, layers: 1, ..GemmaShape::MINI }.gemma()?;
+        let decoder = GemmaShape { vocab_size, layers: 1, ..GemmaShape::MINI }.decoder()?;
         let trained = Trained {
-            hidden: random("hidden", [TOKENS, gemma.config().hidden_size])?,
+            hidden: random("hidden", [TOKENS, decoder.spec().hidden_size])?,
             targets: prompts(1, TOKENS, vocab_size).concat(),
             rows: std::iter::once(0..TOKENS).collect(),
             replay: None,
         };
         for (pass, gradient) in [("forward", false), ("with_gradient", true)] {
             group.bench_function(BenchmarkId::new(pass, vocab_size), |bencher| {
-                bencher.iter(|| loss::score_tokens(&gemma, &trained, gradient));
+                bencher.iter(|| loss::score_tokens(&decoder, &trained, gradient));
             });
         }
     }

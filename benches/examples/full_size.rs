@@ -20,7 +20,7 @@ use cai_benches::{
 };
 use cai_model::{
     device::tune_allocator,
-    gemma::{Gemma, Pass},
+    decoder::{Decoder, Pass},
     generate::{SamplingConfig, generate},
     lora::LoraConfig,
     model::LanguageModel,
@@ -57,10 +57,10 @@ fn main() -> Result<()> {
     let model = measure("load", || {
         Ok(LanguageModel::load_quantized(&args.model, None, args.quantize, &device)?)
     })?;
-    let bytes: usize = model.gemma.weights().iter().map(|weight| weight.num_bytes()).sum();
-    let per_weight = model.gemma.bytes_per_weight();
+    let bytes: usize = model.decoder.weights().iter().map(|weight| weight.num_bytes()).sum();
+    let per_weight = model.decoder.bytes_per_weight();
     println!("matrices {:.2} GiB, {per_weight:.4} bytes per weight", gib(bytes as u64));
-    let vocabulary = model.config.vocab_size;
+    let vocabulary = model.spec.vocab_size;
     measure(&format!("generate {} tokens", args.generate), || {
         let prompt = prompts(1, 16, vocabulary);
         let sampling = SamplingConfig::greedy(args.generate);
@@ -86,7 +86,7 @@ fn main() -> Result<()> {
     let pairs = pairs(1, args.tokens, vocabulary);
     let config = DpoConfig { gradient_checkpointing: pass.recompute, ..DpoConfig::default() };
     measure("DPO step, with the reference's pass", || {
-        let train = pair_logps(&model.gemma, &pairs, 0, &config, &mut |_| {})?;
+        let train = pair_logps(&model.decoder, &pairs, 0, &config, &mut |_| {})?;
         let reference = Reference { sources: Default::default(), train, held_out: Vec::new() };
         let objective = DpoObjective {
             train: &pairs,
@@ -103,16 +103,16 @@ fn main() -> Result<()> {
 }
 
 /// Forward, backward, global norm and update, as in the loop.
-fn step(model: &LanguageModel, objective: &impl Objective<Gemma>) -> Result<()> {
-    let gemma = model.gemma.clone().train();
+fn step(model: &LanguageModel, objective: &impl Objective<Decoder>) -> Result<()> {
+    let decoder = model.decoder.clone().train();
     let items: Vec<usize> = (0..objective.len()).collect();
-    let loss = objective.loss(&gemma, &items, SEED).map_err(anyhow::Error::from_boxed)?;
+    let loss = objective.loss(&decoder, &items, SEED).map_err(anyhow::Error::from_boxed)?;
     let mut grads = loss.surrogate.div_scalar(objective.weight(&items)).backward();
     let mut gradients = Gradients::default();
-    gradients.accumulate(&gemma, &mut grads);
+    gradients.accumulate(&decoder, &mut grads);
     let norm = gradients.norm()?;
     println!("loss {:.4}, gradient norm {norm:.4}", loss.loss / objective.weight(&items));
-    Optimizer::new(&TrainArgs::default()).step(gemma, gradients, 1.0, 1e-5);
+    Optimizer::new(&TrainArgs::default()).step(decoder, gradients, 1.0, 1e-5);
     Ok(())
 }
 

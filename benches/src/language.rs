@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use cai_model::{
-    gemma::{Gemma, GemmaConfig, RandomInit},
+    decoder::{Decoder, DecoderSpec, RandomInit},
     model::LanguageModel,
     tokenizer::{ChatTokenizer, Example, GEMMA_CHAT_TEMPLATE, train_bpe},
 };
@@ -106,7 +106,7 @@ impl GemmaShape {
     /// # Errors
     ///
     /// When the config is refused, which names the key.
-    pub fn config(self) -> Result<GemmaConfig> {
+    pub fn config(self) -> Result<DecoderSpec> {
         let config = json!({
             "architectures": ["GemmaForCausalLM"],
             "model_type": "gemma",
@@ -125,7 +125,7 @@ impl GemmaShape {
             "eos_token_id": 1,
             "bos_token_id": 2,
         });
-        GemmaConfig::from_json(config).map_err(|reason| anyhow!("the benches' config: {reason}"))
+        DecoderSpec::from_json(config).map_err(|reason| anyhow!("the benches' config: {reason}"))
     }
 
     /// A model of this shape with random weights.
@@ -133,9 +133,9 @@ impl GemmaShape {
     /// # Errors
     ///
     /// Those of [`GemmaShape::config`].
-    pub fn gemma(self) -> Result<Gemma> {
+    pub fn decoder(self) -> Result<Decoder> {
         let mut source = RandomInit { seed: SEED, std: 0.02, device: device() };
-        Ok(Gemma::load(&self.config()?, &mut source)?)
+        Ok(Decoder::load(&self.config()?, &mut source)?)
     }
 
     /// Weights of the matrices of all layers.
@@ -168,14 +168,15 @@ pub fn language_model(shape: GemmaShape) -> Result<LanguageModel> {
     let dir = tempfile::tempdir()?;
     write_tokenizer(dir.path())?;
     Ok(LanguageModel {
-        gemma: shape.gemma()?,
-        config: shape.config()?,
+        decoder: shape.decoder()?,
+        spec: shape.config()?,
         tokenizer: ChatTokenizer::from_dir(dir.path())?,
         device: device(),
         fingerprint: "random".into(),
         base_fingerprint: "random".into(),
-        dir: dir.path().into(),
-        bits: None,
+        path: dir.path().into(),
+        quantize: None,
+        chat_template: None,
         adapter: None,
     })
 }

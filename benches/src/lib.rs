@@ -25,7 +25,7 @@ use burn::tensor::{Device, Tensor};
 use cai_data::seed::Seed;
 use cai_model::{
     device::{join_workers, tune_allocator},
-    gemma::{RandomInit, TensorSource},
+    decoder::{RandomInit, TensorSource},
 };
 use criterion::Criterion;
 use rand::RngExt;

@@ -4,7 +4,7 @@ use std::{hint::black_box, time::Instant};
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
-use cai_model::{gemma::Gemma, model::weights_dtype};
+use cai_model::{decoder::Decoder, model::weights_dtype};
 use rayon::prelude::*;
 
 use crate::random;
@@ -65,8 +65,8 @@ pub fn reading(bytes: usize) -> f64 {
 /// # Errors
 ///
 /// None in practice.
-pub fn decode_products(gemma: &Gemma, rows: usize) -> Result<f64> {
-    let weights: Vec<Tensor<2>> = gemma.weights().iter().map(|w| w.to_tensor()).collect();
+pub fn decode_products(decoder: &Decoder, rows: usize) -> Result<f64> {
+    let weights: Vec<Tensor<2>> = decoder.weights().iter().map(|w| w.to_tensor()).collect();
     let inputs: Vec<Tensor<2>> =
         weights.iter().map(|w| random("x", [rows, w.dims()[1]])).collect::<Result<_>>()?;
     Ok(shortest(50, || {

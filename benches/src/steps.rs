@@ -10,8 +10,8 @@ use burn::{
 };
 use cai_data::{atomic, seed::Seed};
 use cai_model::{
-    checkpoint::write_random_model,
-    gemma::{Gemma, Pass},
+    export::write_random_model,
+    decoder::{Decoder, Pass},
     generate::{SamplingConfig, generate},
     lora::{LoraConfig, without_adapter},
     model::LanguageModel,
@@ -188,34 +188,34 @@ pub fn new(task: Task, model: LanguageModel, batch: Batch) -> Result<Step> {
 }
 
 struct Trainee {
-    gemma: Gemma,
+    decoder: Decoder,
     optimizer: Optimizer,
     args: TrainArgs,
 }
 
 impl Trainee {
     fn new(model: LanguageModel, batch: &Batch) -> Result<Self> {
-        let gemma = model.train_adapter()?.gemma.train();
+        let decoder = model.train_adapter()?.decoder.train();
         let args = TrainArgs {
             learning_rate: batch.learning_rate,
             max_grad_norm: batch.max_grad_norm,
             ..TrainArgs::default()
         };
-        Ok(Self { gemma, optimizer: Optimizer::new(&args), args })
+        Ok(Self { decoder, optimizer: Optimizer::new(&args), args })
     }
 
     /// Forward, backward, global norm and update, as in the loop.
-    fn step(&mut self, objective: &impl Objective<Gemma>) -> Result<f64> {
+    fn step(&mut self, objective: &impl Objective<Decoder>) -> Result<f64> {
         let items: Vec<usize> = (0..objective.len()).collect();
         let weight = objective.weight(&items);
-        let loss = objective.loss(&self.gemma, &items, SEED).map_err(anyhow::Error::from_boxed)?;
+        let loss = objective.loss(&self.decoder, &items, SEED).map_err(anyhow::Error::from_boxed)?;
         let mut grads = loss.surrogate.div_scalar(weight).backward();
         let mut gradients = Gradients::default();
-        gradients.accumulate(&self.gemma, &mut grads);
+        gradients.accumulate(&self.decoder, &mut grads);
         // As `torch.nn.utils.clip_grad_norm_` has it.
         let scale = (self.args.max_grad_norm / (gradients.norm()? + 1e-6)).min(1.0);
         let rate = self.args.learning_rate;
-        self.gemma = self.optimizer.step(self.gemma.clone(), gradients, scale, rate);
+        self.decoder = self.optimizer.step(self.decoder.clone(), gradients, scale, rate);
         Ok(loss.loss / weight)
     }
 }
@@ -243,7 +243,7 @@ fn dpo(mut trainee: Trainee, batch: Batch, task: Task) -> Result<Step> {
     config.train.per_device_train_batch_size = batch.chosen.len();
     let both = batch.chosen.into_iter().zip(batch.rejected);
     let train: Vec<Pair> = both.map(|(chosen, rejected)| pair(chosen, rejected)).collect();
-    let base = without_adapter(trainee.gemma.valid());
+    let base = without_adapter(trainee.decoder.valid());
     let reference = move |train: &[Pair], config: &DpoConfig| -> Result<Reference> {
         let train = pair_logps(&base, train, 0, config, &mut |_| {})?;
         Ok(Reference { sources: Default::default(), train, held_out: Vec::new() })

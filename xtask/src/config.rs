@@ -7,17 +7,22 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use cai_chat::ServerConfig;
-use cai_data::{dataset::Policy, seed::Seed};
+use cai_data::seed::Seed;
+use cai_model::{model::LoadOptions, tokenizer::TemplateChoice};
 use critique_revision::{CritiqueConfig, FeedbackConfig, Revisions};
 use dpo_trainer::DpoConfig;
 use evaluator::EvaluatorConfig;
 use helpful_sft::SftConfig;
 use safety_classifier::ClassifierConfig;
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, Error as _},
 };
 use serde_yaml::{Mapping, Value};
+
+mod data;
+
+pub use data::{DataConfig, FileData, Many, WorldData};
 
 use crate::models::{Choice, ModelsConfig};
 use crate::pipeline::Stage;
@@ -35,8 +40,14 @@ pub struct Config {
     /// cpu, cuda[:n], vulkan[:n], wgpu[:n].
     #[serde(default = "cpu")]
     pub device: String,
-    /// The base model: a folder, or `hub:OWNER/NAME[@REVISION]`.
+    /// The base model: a folder, a GGUF file, or `hub:OWNER/NAME[@REVISION]`.
     pub model: String,
+    /// A folder whose tokenizer takes the place of the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// Chat template in place of the model's own: gemma, chatml, plain, or a Jinja file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<TemplateChoice>,
     /// The constitution's file.
     pub constitution: PathBuf,
     /// Stages that this run leaves out, each with the reason.
@@ -47,7 +58,7 @@ pub struct Config {
     pub data: DataConfig,
     /// Stage 1.
     #[serde(default)]
-    pub classifier: ClassifierConfig,
+    pub classifier: ClassifierStage,
     /// Stage 2.
     #[serde(default)]
     pub sft: SftConfig,
@@ -78,79 +89,45 @@ fn cpu() -> String {
     "cpu".into()
 }
 
-/// Where the records come from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DataConfig {
-    /// The mini world makes them.
-    World(WorldData),
-    /// Files, each a path or `hub:OWNER/NAME/FILE` of a dataset on the hub.
-    Files(Box<FileData>),
+/// Stage 1: how the classifier is trained, or which trained one is used.
+#[derive(Clone, Debug)]
+pub enum ClassifierStage {
+    /// It is trained on the labelled texts.
+    Train(Box<ClassifierConfig>),
+    /// The folder of a trained one; the run needs no labelled texts.
+    From(PathBuf),
 }
 
-/// How many records of the mini world each stage gets.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WorldData {
-    /// Helpful conversations for SFT.
-    pub helpful: usize,
-    /// Harmful prompts for critique and feedback.
-    pub red_team: usize,
-    /// Harmless prompts for feedback, so that the policy keeps answering them.
-    pub harmless: usize,
-    /// Labelled texts for the classifier.
-    pub labelled: usize,
-    /// Comparisons of helpfulness for DPO.
-    pub helpful_pairs: usize,
-    /// Evaluation prompts of each held-out topic.
-    pub evaluation_per_topic: usize,
-}
-
-impl Default for WorldData {
+impl Default for ClassifierStage {
     fn default() -> Self {
-        Self {
-            helpful: 2000,
-            red_team: 400,
-            harmless: 400,
-            labelled: 6000,
-            helpful_pairs: 400,
-            evaluation_per_topic: 4,
+        Self::Train(Box::default())
+    }
+}
+
+impl Serialize for ClassifierStage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Train(config) => config.serialize(serializer),
+            Self::From(dir) => BTreeMap::from([("from", dir)]).serialize(serializer),
         }
     }
 }
 
-/// Files of records; those that no stage of the run needs may be absent.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FileData {
-    /// Conversations for SFT. Absent: the chosen replies of `pairs`.
-    pub helpful: Option<String>,
-    /// Prompts for critique and feedback (any JSONL with `prompt`, or pairs).
-    pub red_team: Option<String>,
-    /// Harmless prompts for feedback.
-    pub harmless: Option<String>,
-    /// Labelled texts for the classifier.
-    pub labelled: Option<String>,
-    /// Preference pairs (hh-rlhf transcripts, or what TRL reads).
-    pub pairs: Option<String>,
-    /// Evaluation prompts.
-    pub evaluation: Option<String>,
-    /// At most this many records of each file, the first ones.
-    pub limit: Option<usize>,
-    /// Malformed lines that a file may have before it is refused.
-    pub max_malformed: usize,
-}
-
-impl FileData {
-    /// The files that are given.
-    pub fn sources(&self) -> impl Iterator<Item = &String> {
-        let Self { helpful, red_team, harmless, labelled, pairs, evaluation, .. } = self;
-        [helpful, red_team, harmless, labelled, pairs, evaluation].into_iter().flatten()
-    }
-
-    /// How malformed lines are dealt with.
-    pub fn policy(&self) -> Policy {
-        Policy { max_malformed: self.max_malformed }
+impl<'de> Deserialize<'de> for ClassifierStage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut given = Mapping::deserialize(deserializer)?;
+        let Some(from) = given.remove("from") else {
+            let config = serde_path_to_error::deserialize(Value::Mapping(given))
+                .map_err(|e| D::Error::custom(format!("{}: {}", e.path(), e.inner())))?;
+            return Ok(Self::Train(Box::new(config)));
+        };
+        if let Some(key) = given.keys().find_map(Value::as_str) {
+            return Err(D::Error::custom(format!(
+                "from names a trained classifier, {key} says how to train one; give one of both, for \
+                 example --set 'classifier={{from: DIR}}'"
+            )));
+        }
+        Ok(Self::From(serde_yaml::from_value(from).map_err(D::Error::custom)?))
     }
 }
 
@@ -269,6 +246,15 @@ const SEEDS: [&str; 7] = [
 ];
 
 impl Config {
+    /// What the base is loaded with.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            tokenizer: self.tokenizer.clone(),
+            chat_template: self.chat_template.clone(),
+            ..LoadOptions::default()
+        }
+    }
+
     /// Reads `path` and applies `--set` changes.
     ///
     /// # Errors
@@ -278,7 +264,9 @@ impl Config {
     pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
         let mut value = yaml(path, sets)?;
         let seed = value.get("seed").cloned().unwrap_or(Value::from(42));
-        for key in SEEDS {
+        let from =
+            value.get("classifier").is_some_and(|classifier| classifier.get("from").is_some());
+        for key in SEEDS.into_iter().filter(|key| !(from && key.starts_with("classifier."))) {
             put(&mut value, key, seed.clone(), false)?;
         }
         let config: Self = parse(value, path)?;
@@ -341,8 +329,35 @@ impl Config {
         self.feedback.check()?;
         self.dpo.dpo.check()?;
         self.evaluation.validate()?;
-        self.classifier.validate()?;
+        match &self.classifier {
+            ClassifierStage::Train(config) => config.validate()?,
+            ClassifierStage::From(dir) if self.skip.contains_key(&Stage::Classifier) => bail!(
+                "classifier.from is {}, but skip leaves the classifier out; give one of both",
+                dir.display()
+            ),
+            ClassifierStage::From(_) => {}
+        }
+        if self.skip.contains_key(&Stage::Classifier) && !self.skip.contains_key(&Stage::Evaluate) {
+            bail!(
+                "evaluate scores harm with the classifier, which skip leaves out; skip evaluate too, \
+                 or name a trained one: classifier.from"
+            );
+        }
+        if let DataConfig::Files(files) = &self.data {
+            files.check()?;
+        }
         Ok(())
+    }
+
+    /// The data files that the run reads.
+    pub fn data_files(&self) -> Vec<&str> {
+        let DataConfig::Files(files) = &self.data else { return Vec::new() };
+        let labelled = match self.classifier {
+            ClassifierStage::Train(_) => files.labelled.0.as_slice(),
+            ClassifierStage::From(_) => &[],
+        };
+        let records = files.records().flat_map(|(_, sources, _)| sources).map(|s| s.path.as_str());
+        records.chain(labelled.iter().map(|source| source.path.as_str())).collect()
     }
 
     /// The seed of the data.
@@ -389,7 +404,8 @@ fn apply(value: &mut Value, set: &str) -> Result<()> {
     put(value, key, new, true).with_context(|| format!("--set {set}"))
 }
 
-/// Puts `new` at a dotted path, making mappings on the way; keeps what is there unless `replace`.
+/// Puts `new` at a dotted path, making mappings on the way; keeps what is there unless `replace`. An
+/// entry of a list is named by its number, from 0.
 fn put(value: &mut Value, key: &str, new: Value, replace: bool) -> Result<()> {
     let mut at = value;
     let mut parts = key.split('.').peekable();
@@ -397,11 +413,16 @@ fn put(value: &mut Value, key: &str, new: Value, replace: bool) -> Result<()> {
         if at.is_null() {
             *at = Value::Mapping(Mapping::new());
         }
-        let Some(map) = at.as_mapping_mut() else {
-            bail!("'{part}' is below a value, not a section")
-        };
         let last = parts.peek().is_none();
-        let slot = map.entry(Value::from(part)).or_insert(Value::Null);
+        let slot = match at {
+            Value::Mapping(map) => map.entry(Value::from(part)).or_insert(Value::Null),
+            Value::Sequence(list) => {
+                let count = list.len();
+                let entry = part.parse().ok().and_then(|i: usize| list.get_mut(i));
+                entry.with_context(|| format!("'{part}' is none of {count} entries, from 0"))?
+            }
+            _ => bail!("'{part}' is below a value, not a section"),
+        };
         if last && (replace || slot.is_null()) {
             *slot = new;
             return Ok(());
@@ -415,6 +436,24 @@ fn put(value: &mut Value, key: &str, new: Value, replace: bool) -> Result<()> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_classifier_is_trained_or_had_from_a_folder_not_both() {
+        let from = read("mini.yaml", &["classifier={from: some/dir}"]).unwrap();
+        assert!(matches!(&from.classifier, ClassifierStage::From(dir) if dir.ends_with("dir")));
+        let yaml = serde_yaml::to_string(&from.classifier).unwrap();
+        assert!(serde_yaml::from_str::<ClassifierStage>(&yaml).is_ok(), "{yaml}");
+        for (set, part) in [
+            ("classifier.from=some/dir", "give one of both"),
+            ("classifier={from: 7, d_model: 8}", "d_model says how to train"),
+            ("classifier.dmodel=8", "dmodel"),
+        ] {
+            let error = format!("{:#}", read("mini.yaml", &[set]).unwrap_err());
+            assert!(error.contains(part) && error.contains("classifier"), "{set}: {error}");
+        }
+        let skipped = read("mini.yaml", &["skip={classifier: none}"]).unwrap_err();
+        assert!(format!("{skipped:#}").contains("classifier.from"), "{skipped:#}");
+    }
+
     fn read(name: &str, sets: &[&str]) -> Result<Config> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs").join(name);
         Config::read(&path, &sets.iter().map(|s| s.to_string()).collect::<Vec<_>>())
@@ -422,7 +461,14 @@ mod tests {
 
     #[test]
     fn every_shipped_config_is_valid() {
-        for name in ["mini.yaml", "micro.yaml", "hh-rlhf.yaml", "gemma-2b.yaml"] {
+        for name in [
+            "mini.yaml",
+            "micro.yaml",
+            "hh-rlhf.yaml",
+            "gemma-2b.yaml",
+            "gemma-270m.yaml",
+            "smollm2-135m.yaml",
+        ] {
             read(name, &[]).unwrap_or_else(|e| panic!("{name}: {e:#}"));
         }
     }

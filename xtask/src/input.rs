@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use cai_model::checkpoint::hub::{HubModel, fetch_dataset};
+use cai_model::source::hub::{self, HubModel, fetch_dataset};
 
 /// A local path or something on the hub, with where it came from.
 pub struct Input {
@@ -13,7 +13,8 @@ pub struct Input {
     pub origin: Option<String>,
 }
 
-/// Resolves a model: a folder, or `hub:OWNER/NAME[@REVISION]`, which is downloaded.
+/// Resolves a model: a folder, a GGUF file, `hub:OWNER/NAME[@REVISION]` or
+/// `hub:OWNER/NAME/FILE.gguf[@REVISION]`, which are downloaded.
 ///
 /// # Errors
 ///
@@ -21,8 +22,11 @@ pub struct Input {
 pub fn model(source: &str) -> Result<Input> {
     let Some(address) = source.strip_prefix("hub:") else {
         let path = PathBuf::from(source);
-        if !path.is_dir() {
-            bail!("model {source}: no such folder; give a model folder or hub:OWNER/NAME");
+        if !path.exists() {
+            bail!(
+                "model {source}: no such folder or file; give a model folder, a GGUF file or \
+                 hub:OWNER/NAME"
+            );
         }
         return Ok(Input { path, origin: None });
     };
@@ -30,6 +34,11 @@ pub fn model(source: &str) -> Result<Input> {
         Some((repo, revision)) => (repo, Some(revision.to_string())),
         None => (address, None),
     };
+    if let Some((repo, file)) = split_address(repo) {
+        let snapshot = hub::fetch(repo, revision.as_deref(), &[file])?;
+        let origin = Some(format!("hub:{repo}@{}/{file}", snapshot.commit));
+        return Ok(Input { path: snapshot.folder.join(file), origin });
+    }
     let snapshot = HubModel { repo: repo.into(), revision }.fetch()?;
     let origin = Some(format!("hub:{repo}@{}", snapshot.commit));
     Ok(Input { path: snapshot.folder, origin })

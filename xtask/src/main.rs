@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod forecast;
 mod input;
 mod memory;
 mod models;

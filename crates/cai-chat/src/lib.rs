@@ -10,7 +10,8 @@ mod server;
 
 use cai_data::record::Message;
 use cai_data::seed::Seed;
-use cai_model::generate::SamplingConfig;
+use cai_model::generate::{Finish, SamplingConfig};
+use cai_model::tokenizer::ChatTokenizer;
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Judgement, Question, Reasoning, prefer};
@@ -24,8 +25,20 @@ pub struct Reply {
     pub text: String,
     /// Whether it was cut off at the largest number of tokens.
     pub truncated: bool,
-    /// Whether control tokens were among its tokens.
+    /// Whether control tokens were among its tokens or are named in its text.
     pub control_tokens: bool,
+}
+
+impl Reply {
+    /// What a model with this tokenizer generated.
+    pub fn generated(tokenizer: &ChatTokenizer, text: &str, ids: &[u32], finish: Finish) -> Self {
+        Reply {
+            text: text.trim().to_owned(),
+            truncated: finish == Finish::Length,
+            control_tokens: ids.iter().any(|&id| tokenizer.is_control(id))
+                || tokenizer.names_control(text),
+        }
+    }
 }
 
 /// A dialogue that ends with the user's turn, and what decides the draws of the reply.
@@ -63,10 +76,26 @@ impl Unanswered {
     }
 }
 
-/// The control tokens of Gemma's chats, as text.
-const CONTROL_TOKENS: [&str; 5] = ["<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>"];
+/// The control tokens of the known families' chats, as text: Gemma 1 to 3, Gemma 4, ChatML, Llama 3.
+const CONTROL_TOKENS: [&str; 15] = [
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<bos>",
+    "<eos>",
+    "<pad>",
+    "<|turn>",
+    "<turn|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+];
 
-/// Whether a text holds a control token.
+/// Whether a text, of whatever model, holds a control token of a known family.
 pub fn names_control_tokens(text: &str) -> bool {
     CONTROL_TOKENS.iter().any(|token| text.contains(token))
 }
@@ -133,6 +162,17 @@ mod tests {
             assert!((sum - 1.0).abs() < 1e-12, "{a} {b}: {sum}");
         }
         assert!((first_share(3f64.ln(), 0.0) - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn control_tokens_of_all_families_are_found() {
+        for text in ["Hi<end_of_turn>", "<|im_end|>\n", "a <turn|>", "<|eot_id|>", "x<|endoftext|>"]
+        {
+            assert!(names_control_tokens(text), "{text}");
+        }
+        for text in ["<b>Hi</b>", "a <| b |> c", "turn | end"] {
+            assert!(!names_control_tokens(text), "{text}");
+        }
     }
 
     #[test]

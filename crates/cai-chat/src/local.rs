@@ -3,8 +3,8 @@
 use cai_data::dialogue::{OPTION_A, OPTION_B};
 use cai_data::record::Message;
 use cai_data::seed::Seed;
-use cai_model::gemma::Pass;
-use cai_model::generate::{Finish, Generation, SamplingConfig, generate};
+use cai_model::decoder::Pass;
+use cai_model::generate::{Generation, SamplingConfig, generate};
 use cai_model::loss::{Trained, score_tokens, trained_hidden};
 use cai_model::model::LanguageModel;
 use cai_model::tokenizer::Example;
@@ -51,7 +51,8 @@ impl ChatModel for LanguageModel {
         let generations = generate(self, &prompts, sampling, &seeds, batch_size, on_done)?;
         let mut replies = vec![Err(Unanswered::NoRoom); asks.len()];
         for (row, generation) in rows.into_iter().zip(&generations) {
-            replies[row] = Ok(reply(self, generation)?);
+            let Generation { text, ids, finish, .. } = generation;
+            replies[row] = Ok(Reply::generated(&self.tokenizer, text, ids, *finish));
         }
         Ok(replies)
     }
@@ -73,16 +74,7 @@ impl ChatModel for LanguageModel {
 
 /// Whether a prompt of `tokens` leaves room for the longest reply.
 fn fits(model: &LanguageModel, tokens: usize, sampling: &SamplingConfig) -> bool {
-    tokens + sampling.max_new_tokens <= model.config.max_position_embeddings
-}
-
-fn reply(model: &LanguageModel, generation: &Generation) -> Result<Reply> {
-    let with_special = model.tokenizer.decode_with_special(&generation.ids)?;
-    Ok(Reply {
-        text: generation.text.trim().to_owned(),
-        truncated: generation.finish == Finish::Length,
-        control_tokens: with_special != model.tokenizer.decode(&generation.ids)?,
-    })
+    tokens + sampling.max_new_tokens <= model.spec.max_position_embeddings
 }
 
 /// A question as tokens, up to where (A) and (B) part.
@@ -103,7 +95,7 @@ impl Choice {
             let reason = "the judge's tokenizer does not tell (A) from (B); use another judge";
             return Err(cai_model::Error::Input(reason.into()).into());
         };
-        if at >= judge.config.max_position_embeddings {
+        if at >= judge.spec.max_position_embeddings {
             return Ok(None);
         }
         with_a.ids.truncate(at + 1);
@@ -127,10 +119,10 @@ fn chances(
     let mut chances = vec![Err(Unanswered::NoRoom); choices.len()];
     for batch in order.chunks(batch_size) {
         let examples: Vec<&Example> = batch.iter().map(|(_, choice)| &choice.with_a).collect();
-        let a = trained_hidden(&judge.gemma, &examples, judge.tokenizer.pad(), &Pass::default());
-        let log_a = score_tokens(&judge.gemma, &a, false).logps;
+        let a = trained_hidden(&judge.decoder, &examples, judge.tokenizer.pad(), &Pass::default());
+        let log_a = score_tokens(&judge.decoder, &a, false).logps;
         let b = Trained { targets: batch.iter().map(|(_, choice)| choice.b).collect(), ..a };
-        let log_b = score_tokens(&judge.gemma, &b, false).logps;
+        let log_b = score_tokens(&judge.decoder, &b, false).logps;
         for ((&(i, _), log_a), log_b) in batch.iter().zip(log_a).zip(log_b) {
             chances[i] = Ok(crate::first_share(log_a as f64, log_b as f64));
         }

@@ -1,5 +1,6 @@
 //! Files of conversations, preference pairs and prompts in the shapes that TRL reads
-//! (its "dataset formats and types"), told apart record by record.
+//! (its "dataset formats and types"), told apart record by record. Files may be JSONL, a JSON array or
+//! CSV (see [`table`]); [`Source`](crate::source::Source) reads those whose columns have other names.
 //!
 //! Where TRL takes a text or a list of messages, so does this module: a prompt's text becomes one
 //! user turn, a completion's text one assistant turn. Fields with other names are kept in `extra`.
@@ -7,18 +8,20 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::hh;
-use crate::jsonl::Reader;
-use crate::pairs::{LeftOut, collect, conversation_fault, pair, prompt_fault};
-pub use crate::pairs::{PairFile, Policy};
-use crate::record::{Conversation, Message, PreferencePair, Prompt};
+use crate::pairs::{LeftOut, Rule, collect, conversation_fault, pair, prompt_fault};
+pub use crate::pairs::{PairFile, Policy, Usable};
+use crate::record::{Conversation, EvalPrompt, Message, PreferencePair, Prompt, PromptCategory};
+use crate::table::{self, Record};
 use crate::{Error, Result};
 
-type Record = Map<String, Value>;
 /// A value, or what is wrong with the record.
 type Parsed<T> = std::result::Result<T, String>;
+/// A record, or why it is left out.
+type Made<T> = std::result::Result<T, LeftOut>;
 
 /// Reads conversations to train on: `{"messages"}`, or `{"prompt", "completion"}`.
 ///
@@ -55,17 +58,17 @@ pub fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
 /// [`Error::Io`] when the file cannot be read, [`Error::TooManyMalformed`] for the first malformed
 /// line past what `policy` allows, [`Error::Empty`] when no pair is left.
 pub fn read_pairs(path: &Path, policy: &Policy) -> Result<PairFile> {
-    collect(path, policy, preference_pair)
+    Ok(collect(path, table::open(path)?, policy, |line| preference_pair(line.value))?.into())
 }
 
-fn read<T>(path: &Path, parse: impl Fn(Record) -> Parsed<T>) -> Result<Vec<T>> {
+fn read<T>(path: &Path, parse: impl Fn(Record) -> Made<T>) -> Result<Vec<T>> {
     let mut values = Vec::new();
-    for line in Reader::<Record>::open(path)? {
+    for line in table::open(path)? {
         let line = line?;
-        values.push(parse(line.value).map_err(|reason| Error::Malformed {
+        values.push(parse(line.value).map_err(|left_out| Error::Malformed {
             path: path.to_owned(),
             line: line.number,
-            reason,
+            reason: left_out.reason(),
         })?);
     }
     if values.is_empty() {
@@ -74,37 +77,88 @@ fn read<T>(path: &Path, parse: impl Fn(Record) -> Parsed<T>) -> Result<Vec<T>> {
     Ok(values)
 }
 
-fn conversation(mut record: Record) -> Parsed<Conversation> {
-    let messages = match take(&mut record, "messages")? {
-        Some(Turns::Messages(messages)) => messages,
-        Some(Turns::Text(_)) => return Err("field `messages` must be a list of messages".into()),
-        None => {
-            let prompt = take(&mut record, "prompt")?;
-            let completion = take(&mut record, "completion")?;
-            let (Some(prompt), Some(completion)) = (prompt, completion) else {
-                return Err(
-                    "neither `messages` nor both `prompt` and `completion` are there".into()
-                );
-            };
-            [prompt.by(Message::user), completion.by(Message::assistant)].concat()
-        }
-    };
+pub(crate) fn conversation(mut record: Record) -> Made<Conversation> {
+    let messages = conversation_turns(&mut record).map_err(LeftOut::Malformed)?;
     match conversation_fault(&messages) {
-        Some(fault) => Err(fault.into()),
+        Some(rule) => Err(rule.into()),
         None => Ok(Conversation { messages, extra: record }),
     }
 }
 
-fn prompt(mut record: Record) -> Parsed<Prompt> {
-    let prompt = take(&mut record, "prompt")?.ok_or("field `prompt` is missing")?;
-    let prompt = prompt.by(Message::user);
+fn conversation_turns(record: &mut Record) -> Parsed<Vec<Message>> {
+    match take(record, "messages")? {
+        Some(Turns::Messages(messages)) => return Ok(messages),
+        Some(Turns::Text(_)) => return Err("field `messages` must be a list of messages".into()),
+        None => {}
+    }
+    let (prompt, completion) = (take(record, "prompt")?, take(record, "completion")?);
+    let (Some(prompt), Some(completion)) = (prompt, completion) else {
+        return Err("neither `messages` nor both `prompt` and `completion` are there".into());
+    };
+    Ok([prompt.by(Message::user), completion.by(Message::assistant)].concat())
+}
+
+pub(crate) fn prompt(mut record: Record) -> Made<Prompt> {
+    let prompt = prompt_turns(&mut record)?;
+    Ok(Prompt { prompt, extra: record })
+}
+
+fn prompt_turns(record: &mut Record) -> Made<Vec<Message>> {
+    let prompt = take(record, "prompt").map_err(LeftOut::Malformed)?;
+    let missing = || LeftOut::Malformed("field `prompt` is missing".into());
+    let prompt = prompt.ok_or_else(missing)?.by(Message::user);
     match prompt_fault(&prompt) {
-        Some(fault) => Err(fault.into()),
-        None => Ok(Prompt { prompt, extra: record }),
+        Some(rule) => Err(rule.into()),
+        None => Ok(prompt),
     }
 }
 
-fn preference_pair(mut record: Record) -> std::result::Result<PreferencePair, LeftOut> {
+/// An evaluation prompt, named by `name` if it has no id.
+pub(crate) fn eval_prompt(mut record: Record, name: impl Fn() -> String) -> Made<EvalPrompt> {
+    let prompt = prompt_turns(&mut record)?;
+    let category = category(record.shift_remove("category")).map_err(LeftOut::Malformed)?;
+    let mut text = |field: &str| text(&mut record, field).map_err(LeftOut::Malformed);
+    let mut made = EvalPrompt::new(text("id")?.unwrap_or_else(name), prompt, category);
+    made.reference = text("reference")?;
+    made.topic = text("topic")?;
+    made.phrasing = text("phrasing")?;
+    made.group = text("group")?;
+    made.extra = record;
+    if made.reference.as_ref().is_some_and(|reference| reference.trim().is_empty()) {
+        return Err(Rule::EmptyReference.into());
+    }
+    Ok(made)
+}
+
+fn category(value: Option<Value>) -> Parsed<PromptCategory> {
+    let value = match value {
+        None | Some(Value::Null) => {
+            return Err("field `category` is missing; name its column, or say {value: harmful}, \
+                        {value: borderline} or {value: harmless} of the whole file"
+                .into());
+        }
+        Some(Value::String(text)) => text,
+        Some(other) => other.to_string(),
+    };
+    PromptCategory::deserialize(Value::from(value.as_str())).map_err(|_| {
+        format!(
+            "category `{value}` is none of harmful, borderline, harmless; say what it is: \
+             category: {{column: NAME, map: {{{value}: harmful}}}}"
+        )
+    })
+}
+
+/// A text, or a number as one.
+fn text(record: &mut Record, field: &str) -> Parsed<Option<String>> {
+    match record.shift_remove(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(_) => Err(format!("field `{field}` must be a text")),
+    }
+}
+
+pub(crate) fn preference_pair(mut record: Record) -> Made<PreferencePair> {
     let fields = pair_fields(&mut record).map_err(LeftOut::Malformed)?;
     let made = match (fields.prompt, fields.chosen, fields.rejected) {
         (None, Turns::Text(chosen), Turns::Text(rejected)) => {

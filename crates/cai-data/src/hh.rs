@@ -26,6 +26,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::jsonl::{Line, Reader};
 pub use crate::pairs::{PairFile, Policy};
 use crate::pairs::{Rule, collect, pair};
 use crate::record::{Message, PreferencePair, Role};
@@ -52,10 +53,12 @@ pub struct Transcripts {
 /// [`Error::Io`] when the file cannot be read, [`Error::TooManyMalformed`] for the first malformed
 /// line past what `policy` allows, [`Error::Empty`] when no pair is left.
 pub fn read_pairs(path: &Path, policy: &Policy) -> Result<PairFile> {
-    collect(path, policy, |record: Transcripts| {
+    let lines = Reader::<Transcripts>::open(path)?;
+    let read = collect(path, lines, policy, |Line { value: record, .. }: Line<Transcripts>| {
         let pair = transcript_pair(&record.chosen, &record.rejected)?;
         Ok(PreferencePair { extra: record.extra, ..pair })
-    })
+    });
+    Ok(read?.into())
 }
 
 /// The pair that two transcripts make, or the rule that they break.

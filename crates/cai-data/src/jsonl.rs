@@ -18,7 +18,7 @@ use crate::atomic::AtomicFile;
 use crate::{Error, Result};
 
 const BUFFER: usize = 1 << 16;
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A record and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,15 +46,9 @@ impl<T: DeserializeOwned> Reader<T> {
     /// # Errors
     /// [`Error::Io`] when the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = BufReader::with_capacity(BUFFER, File::open(path).map_err(Error::read(path))?);
-        let source: Box<dyn BufRead + Send> = if is_gzip(path) {
-            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
-        } else {
-            Box::new(file)
-        };
         Ok(Reader {
             path: path.to_owned(),
-            source,
+            source: source(path)?,
             buffer: Vec::new(),
             number: 0,
             ended: false,
@@ -191,6 +185,15 @@ impl Writer {
     }
 }
 
+/// The bytes of a file, decompressed if its name ends in `.gz`.
+pub(crate) fn source(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    let file = BufReader::with_capacity(BUFFER, File::open(path).map_err(Error::read(path))?);
+    Ok(match is_gzip(path) {
+        true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
+        false => Box::new(file),
+    })
+}
+
 fn is_gzip(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
 }
@@ -199,12 +202,15 @@ fn is_gzip(path: &Path) -> bool {
 fn parse<T: DeserializeOwned>(line: &[u8]) -> std::result::Result<T, String> {
     let text = std::str::from_utf8(line)
         .map_err(|error| format!("not UTF-8 from byte {} on", error.valid_up_to() + 1))?;
-    serde_json::from_str(text).map_err(|error| {
-        // serde counts lines within the text it was given, which is one line here.
-        let message = error.to_string();
-        let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-        format!("{what} (column {})", error.column())
-    })
+    // serde counts lines within the text it was given, which is one line here.
+    serde_json::from_str(text).map_err(|error| without_place(&error))
+}
+
+/// What serde found wrong, with the column alone: the line stands before the message.
+pub(crate) fn without_place(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
+    format!("{what} (column {})", error.column())
 }
 
 #[cfg(test)]

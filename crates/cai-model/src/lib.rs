@@ -1,6 +1,7 @@
-//! One causal language model, whole: Gemma on Burn with LoRA adapters, its tokenizer and chat
-//! template, Hugging Face folders in and out, batched generation with a KV cache, and completion
-//! log-probabilities that never hold `[tokens, vocabulary]` logits.
+//! A causal language model, whole: any decoder of a known family (Gemma, Llama, Qwen) with LoRA
+//! adapters, its tokenizer and chat template, Hugging Face folders and GGUF files in, folders out,
+//! batched generation with a KV cache, and completion log-probabilities that never hold
+//! `[tokens, vocabulary]` logits.
 //!
 //! ```no_run
 //! use cai_data::record::Message;
@@ -19,15 +20,18 @@
 //! ```
 
 pub mod batch;
-pub mod checkpoint;
+pub mod decoder;
 mod error;
-pub mod gemma;
+pub mod export;
+pub mod families;
 pub mod generate;
 pub mod lora;
 pub mod loss;
 pub mod model;
 pub mod score;
+pub mod source;
 pub mod tokenizer;
+mod untold;
 
 pub use cai_kernels::{device, quantize};
 pub use error::{Error, Result};

@@ -2,8 +2,8 @@
 
 use crate::{
     Error, Result,
+    decoder::Pass,
     device::among_workers,
-    gemma::Pass,
     loss::{packed_hidden, score_tokens},
     model::LanguageModel,
     tokenizer::Example,
@@ -61,7 +61,8 @@ impl LogprobChange {
 ///
 /// # Errors
 ///
-/// [`Error::Input`] for an example longer than the model's context.
+/// [`Error::Input`] for an example longer than the model's context; [`Error::Tokenizer`] for a token
+/// that the model has no row for.
 pub fn score(
     model: &LanguageModel,
     examples: &[Example],
@@ -85,7 +86,7 @@ pub fn score_groups(
     batch_size: usize,
     on_done: &mut dyn FnMut(usize),
 ) -> Result<Vec<CompletionScore>> {
-    let longest = model.config.max_position_embeddings;
+    let longest = model.spec.max_position_embeddings;
     let tokens = |group: &[Example]| group.iter().map(|e| e.ids.len()).max().unwrap_or(0);
     let lengths = || groups.iter().map(|group| tokens(group)).enumerate();
     if let Some((i, length)) = lengths().find(|(_, length)| *length > longest) {
@@ -94,6 +95,9 @@ pub fn score_groups(
             i + 1,
         )));
     }
+    for example in groups.iter().copied().flatten() {
+        model.tokenizer.check_ids(&example.ids, model.spec.vocab_size)?;
+    }
     let mut scores = Vec::with_capacity(groups.len());
     for batch in groups.chunks(batch_size.max(1)) {
         let groups: Vec<Vec<&Example>> = batch.iter().map(|group| group.iter().collect()).collect();
@@ -101,8 +105,8 @@ pub fn score_groups(
             groups.iter().map(|group| vec![group.as_slice()]).collect();
         let (trained, scored) = among_workers(|| {
             let pad = model.tokenizer.pad();
-            let trained = packed_hidden(&model.gemma, &rows, pad, &Pass::default());
-            let scored = score_tokens(&model.gemma, &trained, false);
+            let trained = packed_hidden(&model.decoder, &rows, pad, &Pass::default());
+            let scored = score_tokens(&model.decoder, &trained, false);
             (trained, scored)
         });
         for rows in &trained.rows {

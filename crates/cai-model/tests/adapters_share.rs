@@ -8,8 +8,8 @@ use std::{
 use burn::tensor::DType;
 use cai_data::seed::Seed;
 use cai_model::{
-    checkpoint::save_folder,
-    gemma::{Gemma, GemmaConfig, RandomInit},
+    decoder::{Decoder, DecoderSpec, RandomInit},
+    export::save_folder,
     lora::{Adapters, LoraConfig, prompt_logits},
     model::LanguageModel,
 };
@@ -46,9 +46,9 @@ fn base() -> tempfile::TempDir {
     });
     let device = cai_model::device::parse("cpu").unwrap();
     let mut source = RandomInit { seed: Seed(1), std: 0.1, device };
-    let gemma = Gemma::load(&GemmaConfig::from_json(config).unwrap(), &mut source).unwrap();
+    let decoder = Decoder::load(&DecoderSpec::from_json(config).unwrap(), &mut source).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    save_folder(&gemma, Some(fixture.as_ref()), DType::F32, dir.path()).unwrap();
+    save_folder(&decoder, Some(fixture.as_ref()), DType::F32, dir.path()).unwrap();
     dir
 }
 
@@ -57,7 +57,7 @@ fn three_adapters_share_one_base() {
     let dir = base();
     let device = cai_model::device::parse("cpu").unwrap();
     let model = LanguageModel::load(dir.path(), None, &device).unwrap();
-    let weights = model.config.num_parameters() * 4;
+    let weights = model.spec.num_parameters() * 4;
     let names = ["a", "b", "c"];
     for (i, name) in names.into_iter().enumerate() {
         let lora = LoraConfig { r: 1, use_dora: i == 2, ..LoraConfig::default() };

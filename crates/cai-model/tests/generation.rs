@@ -293,7 +293,7 @@ fn stop_strings_and_stop_tokens_end_an_answer() {
 #[test]
 fn what_cannot_be_served_is_refused_with_a_reason() {
     let model = mini();
-    let context = model.config.max_position_embeddings;
+    let context = model.spec.max_position_embeddings;
     let message = |prompts: &[Vec<u32>], sampling: &SamplingConfig| {
         let seeds = vec![Seed(0); prompts.len()];
         generate(&model, prompts, sampling, &seeds, 4, &mut |_| {}).unwrap_err().to_string()

@@ -1,6 +1,12 @@
-//! Damaged and hostile model folders and adapters: an error or a working model, never a panic.
+//! Damaged and hostile model folders, adapters and GGUF files: an error or a working model, never a
+//! panic.
+
+#[path = "common/gguf.rs"]
+mod file;
 
 use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
     collections::BTreeMap,
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,11 +17,13 @@ use std::{
 use cai_data::seed::Seed;
 use cai_model::{
     batch::TokenBatch,
+    decoder::{Decoder, Pass},
     device,
-    gemma::{Gemma, Pass},
-    model::{LanguageModel, check},
+    model::{LanguageModel, LoadOptions, check},
     quantize::Bits,
+    source::{Quantize, gguf::Gguf},
 };
+use file::{GgufFile, Key, of_folder};
 use rand::{Rng, RngExt};
 use serde_json::{Map, Value, json};
 
@@ -51,10 +59,16 @@ fn load(files: &Folder, bits: Option<Bits>) -> Result<(), String> {
         check(dir.path())?;
         let device = device::parse("cpu")?;
         let adapter = dir.path().join("adapter");
-        let model = LanguageModel::load_quantized(dir.path(), Some(&adapter), bits, &device)?;
-        run(&model.gemma, &device);
+        let quantize = bits.map(Quantize::To);
+        let options = LoadOptions { adapter: Some(adapter), quantize, ..LoadOptions::default() };
+        let model = LanguageModel::load_with(dir.path(), &options, &device)?;
+        run(&model.decoder, &device);
         Ok(())
     };
+    outcome(work)
+}
+
+fn outcome(work: impl Fn() -> cai_model::Result<()>) -> Result<(), String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
@@ -62,9 +76,9 @@ fn load(files: &Folder, bits: Option<Bits>) -> Result<(), String> {
     }
 }
 
-fn run(gemma: &Gemma, device: &burn::tensor::Device) {
+fn run(decoder: &Decoder, device: &burn::tensor::Device) {
     let batch = TokenBatch::right(&[&[2, 5, 7]], 0, device);
-    let hidden = gemma.hidden(&batch, &Pass::default());
+    let hidden = decoder.hidden(&batch, &Pass::default());
     assert_eq!(hidden.dims()[1], 3);
 }
 
@@ -349,4 +363,176 @@ fn each_kind_of_damage_is_named() {
     named(&|files| index(files, "../model-1.safetensors"), "not a file of this folder");
     named(&|files| index(files, "/etc/passwd"), "not a file of this folder");
     named(&|files| index(files, "model-2.safetensors"), "model-2.safetensors");
+}
+
+/// Counts what each thread allocates, to see that no file has more allocated than it holds.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn held(change: isize) {
+    HELD.set(HELD.get() + change);
+    PEAK.set(PEAK.get().max(HELD.get()));
+}
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        held(layout.size() as isize);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        held(-(layout.size() as isize));
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Opens the file and, if that works, loads and runs the model and its tokenizer.
+fn load_gguf(bytes: &[u8], bits: Option<Bits>) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    fs::write(&path, bytes).unwrap();
+    HELD.set(0);
+    PEAK.set(0);
+    let opened = outcome(|| Gguf::open(&path).map(drop));
+    let (peak, most) = (PEAK.get() as usize, 16 * bytes.len() + (1 << 16));
+    assert!(peak < most, "{peak} bytes allocated for a file of {}", bytes.len());
+    opened?;
+    outcome(|| {
+        let device = device::parse("cpu")?;
+        let options = LoadOptions { quantize: bits.map(Quantize::To), ..LoadOptions::default() };
+        let model = LanguageModel::load_with(&path, &options, &device)?;
+        model.tokenizer.encode("A text, 2 texts.")?;
+        run(&model.decoder, &device);
+        Ok(())
+    })
+}
+
+/// One of the ways to spoil a GGUF file, in words.
+fn spoil_gguf(file: &GgufFile, rng: &mut impl Rng) -> (Vec<u8>, String) {
+    let mut file = file.clone();
+    let how = match rng.random_range(0..6) {
+        0 => {
+            let mut bytes = file.bytes();
+            let how = spoil_bytes(&mut bytes, rng);
+            return (bytes, how);
+        }
+        1 | 2 => {
+            let mut bytes = file.bytes();
+            // Lengths, types and offsets stand in the header, of which the tokens are the most.
+            let header = bytes.len() - file.tensors.iter().map(|t| t.bytes.len()).sum::<usize>();
+            let at = match rng.random() {
+                true => rng.random_range(0..header - 8),
+                false => rng.random_range(0..64),
+            };
+            let number = [0, 1, 3, 9, 1 << 20, 1 << 33, u64::MAX, 1 << 63][rng.random_range(0..8)];
+            let width = [1, 4, 8][rng.random_range(0..3)];
+            bytes[at..at + width].copy_from_slice(&u64::to_le_bytes(number)[..width]);
+            return (bytes, format!("{number} in {width} bytes at {at}"));
+        }
+        3 | 4 => {
+            let (key, value) = {
+                let place = rng.random_range(0..file.keys.len());
+                &mut file.keys[place]
+            };
+            *value = [
+                Key::U32(0),
+                Key::U32(u32::MAX),
+                Key::U32(3),
+                Key::F32(f32::NAN),
+                Key::F32(-1e30),
+                Key::Bool(true),
+                Key::Text("llama".into()),
+                Key::Text("gpt2".into()),
+                Key::Text("\0".into()),
+                Key::Texts(vec![]),
+                Key::Texts(vec!["a b".into(); 330]),
+                Key::Texts((0..330).map(|i| format!("{i}")).collect()),
+                Key::Floats(vec![f32::NAN; 330]),
+                Key::Ints(vec![4; 330]),
+                Key::Ints(vec![5; 330]),
+                Key::Ints(vec![-1; 330]),
+            ][rng.random_range(0..16)]
+            .clone();
+            format!("another value of {key}")
+        }
+        _ => {
+            let place = rng.random_range(0..file.tensors.len());
+            let tensor = &mut file.tensors[place];
+            match rng.random_range(0..3) {
+                0 => tensor.kind = [1, 2, 8, 12, 30, 99][rng.random_range(0..6)],
+                1 => tensor.shape.reverse(),
+                _ => {
+                    let all: [&[usize]; 5] = [&[], &[0], &[1], &[usize::MAX, 2], &[1 << 40]];
+                    tensor.shape = all[rng.random_range(0..5)].into();
+                }
+            }
+            format!("{}: type {}, shape {:?}", tensor.name, tensor.kind, tensor.shape)
+        }
+    };
+    (file.bytes(), how)
+}
+
+/// How many of the spoilt files were refused.
+fn fuzz_gguf(first: u64, go_on: impl Fn(u64) -> bool) -> (u64, u64) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let files = ["gemma3", "llama", "qwen2"].map(|name| of_folder(&fixtures.join(name)));
+    for file in &files {
+        load_gguf(&file.bytes(), None).expect("the file itself loads");
+    }
+    let (mut count, mut refused) = (0, 0);
+    while go_on(count) {
+        let mut rng = Seed(first + count).derive("hostile gguf").rng();
+        let (bytes, how) = spoil_gguf(&files[rng.random_range(0..files.len())], &mut rng);
+        let bits = [None, Some(Bits::Eight)][rng.random_range(0..2)];
+        let start = Instant::now();
+        match catch_unwind(AssertUnwindSafe(|| load_gguf(&bytes, bits))) {
+            Ok(outcome) => refused += outcome.is_err() as u64,
+            Err(_) => panic!("seed {}, {how}: panicked", first + count),
+        }
+        let taken = start.elapsed();
+        assert!(taken < Duration::from_secs(20), "seed {}, {how}: {taken:?}", first + count);
+        count += 1;
+    }
+    (count, refused)
+}
+
+#[test]
+fn spoilt_gguf_files_never_panic() {
+    let (count, refused) = fuzz_gguf(0, |count| count < 300);
+    assert!(refused > count / 2, "{refused} of {count} refused");
+}
+
+/// As [`spoilt_folders_never_panic_for_long`].
+#[test]
+#[ignore = "runs for CAI_FUZZ_MINUTES"]
+fn spoilt_gguf_files_never_panic_for_long() {
+    let minutes = std::env::var("CAI_FUZZ_MINUTES").ok().and_then(|m| m.parse::<u64>().ok());
+    let end = Instant::now() + Duration::from_secs(60 * minutes.unwrap_or(1));
+    let first = Seed(std::process::id() as u64).derive("fuzz").0 >> 8;
+    let (count, refused) = fuzz_gguf(first, |_| Instant::now() < end);
+    println!("{count} files from seed {first}, {refused} refused");
+}
+
+#[test]
+fn arrays_within_arrays_are_bounded() {
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3u32.to_le_bytes());
+    bytes.extend([0u64, 1, 1].map(u64::to_le_bytes).concat());
+    bytes.extend(b"k");
+    bytes.extend(9u32.to_le_bytes());
+    for _ in 0..100_000 {
+        // An array of one array.
+        bytes.extend(9u32.to_le_bytes());
+        bytes.extend(1u64.to_le_bytes());
+    }
+    let error = load_gguf(&bytes, None).unwrap_err();
+    assert!(error.contains("arrays within arrays"), "{error}");
 }

@@ -9,7 +9,7 @@ use burn::{
 };
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::{Gemma, Pass},
+    decoder::{Decoder, Pass},
     lora::{LoraConfig, add_adapter},
     loss::{Trained, packed_hidden, score_tokens, trained_hidden},
     model::LanguageModel,
@@ -21,9 +21,9 @@ use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
 const FIXTURES: [&str; 3] = ["gemma1", "gemma2", "gemma3"];
 const TOLERANCE: f64 = 1e-4;
 
-fn load(name: &str) -> Gemma {
+fn load(name: &str) -> Decoder {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    LanguageModel::load(&dir, None, &cai_model::device::parse("cpu").unwrap()).unwrap().gemma
+    LanguageModel::load(&dir, None, &cai_model::device::parse("cpu").unwrap()).unwrap().decoder
 }
 
 fn example(ids: &[u32]) -> Example {
@@ -48,7 +48,7 @@ fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
 
 #[test]
 fn packed_examples_have_the_hidden_states_they_have_alone() {
-    for gemma in FIXTURES.map(load) {
+    for decoder in FIXTURES.map(load) {
         let config = ProptestConfig {
             cases: 24,
             rng_seed: RngSeed::Fixed(7),
@@ -63,8 +63,8 @@ fn packed_examples_have_the_hidden_states_they_have_alone() {
             let examples: Vec<&Example> = refs.iter().flatten().flatten().copied().collect();
             prop_assume!(examples.iter().any(|e| e.ids.len() > 1));
 
-            let packed = packed_hidden(&gemma, &groups, 0, &Pass::default());
-            let alone = trained_hidden(&gemma, &examples, 0, &Pass::default());
+            let packed = packed_hidden(&decoder, &groups, 0, &Pass::default());
+            let alone = trained_hidden(&decoder, &examples, 0, &Pass::default());
             prop_assert_eq!(&packed.targets, &alone.targets);
             prop_assert_eq!(&packed.rows, &alone.rows);
             prop_assume!(!packed.targets.is_empty());
@@ -76,9 +76,9 @@ fn packed_examples_have_the_hidden_states_they_have_alone() {
 
 #[test]
 fn packed_examples_have_the_gradients_they_have_alone() {
-    for gemma in FIXTURES.map(load) {
+    for decoder in FIXTURES.map(load) {
         let lora = LoraConfig { r: 2, lora_alpha: 4.0, ..LoraConfig::default() };
-        let gemma = add_adapter(gemma, &lora, Seed(3)).unwrap().train();
+        let decoder = add_adapter(decoder, &lora, Seed(3)).unwrap().train();
         let ids = |from: u32, count: u32| (0..count).map(move |i| (from + i * 37) % 330);
         let join = |prompt: u32, completion: u32, count: u32| {
             example(&ids(prompt, 9).chain(ids(completion, count)).collect::<Vec<_>>())
@@ -87,9 +87,11 @@ fn packed_examples_have_the_gradients_they_have_alone() {
         let [first, second] = pairs.each_ref().map(|pair| [&pair[0], &pair[1]]);
         let examples = [first, second].concat();
 
-        let packed =
-            gradients(&gemma, packed_hidden(&gemma, &[vec![&first, &second]], 0, &Pass::default()));
-        let alone = gradients(&gemma, trained_hidden(&gemma, &examples, 0, &Pass::default()));
+        let packed = gradients(
+            &decoder,
+            packed_hidden(&decoder, &[vec![&first, &second]], 0, &Pass::default()),
+        );
+        let alone = gradients(&decoder, trained_hidden(&decoder, &examples, 0, &Pass::default()));
         let size = alone.iter().map(|g| g.abs()).fold(0.0, f64::max);
         let difference = largest_difference(&packed, &alone);
         assert!(size > 0.0 && difference < TOLERANCE * size, "{difference} of {size}");
@@ -97,13 +99,13 @@ fn packed_examples_have_the_gradients_they_have_alone() {
 }
 
 /// Gradients of factors B of a weighted sum of log-probabilities.
-fn gradients(gemma: &Gemma, trained: Trained) -> Vec<f64> {
-    let scored = score_tokens(gemma, &trained, true);
+fn gradients(decoder: &Decoder, trained: Trained) -> Vec<f64> {
+    let scored = score_tokens(decoder, &trained, true);
     let weights: Vec<f32> = (0..scored.logps.len()).map(|i| 0.5 - i as f32 / 20.0).collect();
     let grads: Gradients = scored.surrogate(&weights).unwrap().backward();
-    let layers = gemma.model.layers.iter();
-    let projections =
-        layers.flat_map(|l| [&l.self_attn.k_proj, &l.self_attn.o_proj, &l.mlp.up_proj]);
+    let layers = decoder.model.layers.iter();
+    let projections = layers
+        .flat_map(|l| [l.self_attn.k_proj.as_ref().unwrap(), &l.self_attn.o_proj, &l.mlp.up_proj]);
     let grad = |b: Tensor<2>| numbers(b.grad(&grads).unwrap());
     projections.flat_map(|p| grad(p.lora.as_ref().unwrap().lora_b.val())).collect()
 }

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use cai_data::seed::Seed;
 use cai_model::{
     batch::TokenBatch,
-    gemma::Pass,
+    decoder::Pass,
     generate::{Finish, SamplingConfig, generate},
     model::LanguageModel,
 };
@@ -40,12 +40,12 @@ fn rows(rows: usize, longest: usize) -> impl Strategy<Value = Vec<Vec<u32>>> {
 /// Logits after each token of one sequence, computed alone and without a cache.
 fn logits(model: &LanguageModel, ids: &[u32]) -> Vec<Vec<f64>> {
     let batch = TokenBatch::right(&[ids], model.tokenizer.pad(), &model.device);
-    row_logits(model, model.gemma.hidden(&batch, &Pass::default()), 0)
+    row_logits(model, model.decoder.hidden(&batch, &Pass::default()), 0)
 }
 
 fn row_logits(model: &LanguageModel, hidden: Tensor<3>, row: usize) -> Vec<Vec<f64>> {
     let [_, width, size] = hidden.dims();
-    let logits = model.gemma.logits(hidden.narrow(0, row, 1).reshape([width, size]));
+    let logits = model.decoder.logits(hidden.narrow(0, row, 1).reshape([width, size]));
     let vocabulary = logits.dims()[1];
     let all: Vec<f64> = logits.into_data().iter::<f64>().collect();
     all.chunks(vocabulary).map(<[f64]>::to_vec).collect()
@@ -57,7 +57,7 @@ fn a_row_of_a_batch_has_the_logits_it_has_alone() {
         proptest!(cases(16), |(rows in rows(4, 24))| {
             let refs: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
             let batch = TokenBatch::right(&refs, model.tokenizer.pad(), &model.device);
-            let hidden = model.gemma.hidden(&batch, &Pass::default());
+            let hidden = model.decoder.hidden(&batch, &Pass::default());
             for (i, row) in rows.iter().enumerate() {
                 let batched = row_logits(&model, hidden.clone(), i);
                 for (batched, single) in batched.iter().zip(logits(&model, row)) {
@@ -73,7 +73,7 @@ fn a_row_of_a_batch_has_the_logits_it_has_alone() {
 #[test]
 fn cached_generation_takes_what_is_most_likely_without_a_cache() {
     for model in FIXTURES.map(load) {
-        let context = model.config.max_position_embeddings;
+        let context = model.spec.max_position_embeddings;
         proptest!(cases(12), |(prompts in rows(4, context - 8))| {
             let seeds = vec![Seed(0); prompts.len()];
             let sampling = SamplingConfig::greedy(8);
@@ -124,7 +124,7 @@ fn the_seed_alone_decides_a_draw() {
 #[test]
 fn a_generation_reports_its_log_probability_at_temperature_one() {
     for model in FIXTURES.map(load) {
-        let prompts = vec![vec![model.tokenizer.bos(), 100, 200, 300]; 8];
+        let prompts = vec![vec![model.tokenizer.bos().unwrap(), 100, 200, 300]; 8];
         let seeds: Vec<Seed> = (0..8).map(Seed).collect();
         let sampling =
             SamplingConfig { max_new_tokens: 10, temperature: 0.5, ..SamplingConfig::default() };

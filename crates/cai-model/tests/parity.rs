@@ -1,12 +1,12 @@
-//! The same numbers as transformers, PEFT and TRL, on tiny random Gemmas.
+//! The same numbers as transformers, PEFT and TRL, on tiny random models of every family.
 //!
-//! The fixtures are made by `fixtures/make.py`, `adapters.py` and `shapes.py`.
+//! The fixtures are made by the scripts beside them in `fixtures/`.
 
 mod common;
 
 use std::path::Path;
 
-use common::{adapters, checks, fixture, reference::Reference, shapes};
+use common::{checks, fixture, reference::Reference, shapes};
 
 /// A check: asserts, and returns the largest difference it saw.
 type Check = fn(&Reference) -> f64;
@@ -31,7 +31,7 @@ macro_rules! parity {
 }
 
 parity!(
-    [gemma1, gemma2, gemma3, untied],
+    [gemma1, gemma2, gemma3, untied, gemma4, gemma4_kv, gemma4_moe, llama, qwen2, qwen3],
     [
         tokenizer,
         hub_config,
@@ -54,27 +54,41 @@ parity!(
 
 /// A module with one test per check for each adapter of PEFT.
 macro_rules! adapters {
-    ([$($name:ident),*], $checks:tt) => {
-        $(mod $name {
-            adapters!(@tests $name, $checks);
-        })*
+    ($folder:ident [$($name:ident),*], $checks:tt) => {
+        mod $folder {
+            $(mod $name {
+                adapters!(@tests $folder $name, $checks);
+            })*
+        }
     };
-    (@tests $name:ident, [$($check:ident),*]) => {
+    (@tests $folder:ident $name:ident, [$($check:ident),*]) => {
         $(#[test]
         fn $check() {
-            super::adapters::$check(stringify!($name));
+            let path = concat!(stringify!($folder), "/", stringify!($name));
+            crate::common::adapters::$check(path);
         })*
     };
 }
 
 adapters!(
-    [rslora, dora, patterns, everything],
+    adapters [rslora, dora, patterns, everything],
     [logits, gradients, round_trip, parameters, merged, trained_further, recomputed]
+);
+
+adapters!(
+    rows [tied, tied_list, tied_both, untied, saved_tied, saved_ensured, saved_untied],
+    [logits, gradients, round_trip, parameters, merged, merged_head, trained_further, recomputed]
+);
+
+// Settings and tensors in the spelling of a model that also sees, which is not written back.
+adapters!(
+    multimodal [names, excluded, regex, unsloth, full_names],
+    [logits, gradients, merged, trained_further, recomputed]
 );
 
 #[test]
 fn further_shapes() {
-    for name in ["gemma2_untied", "gemma3_untied", "gemma3_images"] {
+    for name in ["gemma2_untied", "gemma3_untied", "gemma3_images", "gemma4_images"] {
         shapes::logits(name);
     }
 }
@@ -90,7 +104,7 @@ fn both_spellings_of_the_text_part_of_gemma_3() {
 #[ignore = "needs CAI_PEFT_OUT, a folder to write"]
 fn saves_for_peft() {
     if let Ok(out) = std::env::var("CAI_PEFT_OUT") {
-        adapters::save_all(Path::new(&out));
+        common::adapters::save_all(Path::new(&out));
     }
 }
 

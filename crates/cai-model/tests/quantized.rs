@@ -9,13 +9,14 @@ use burn::{
 use cai_data::seed::Seed;
 use cai_model::{
     Result,
-    checkpoint::{WeightFiles, save_folder},
-    gemma::{Gemma, Pass, TensorSource, Weight},
+    decoder::{Decoder, Pass, TensorSource, Weight},
+    export::save_folder,
     generate::{SamplingConfig, generate},
     lora::{LoraConfig, add_adapter},
     loss::{score_tokens, trained_hidden},
-    model::LanguageModel,
+    model::{LanguageModel, LoadOptions},
     quantize::{self, Bits, QuantMatrix},
+    source::{Quantize, WeightFiles},
     tokenizer::Example,
 };
 
@@ -106,7 +107,7 @@ impl TensorSource for Rounded {
     }
 }
 
-fn gradients(gemma: &Gemma, pass: &Pass) -> Vec<Vec<f32>> {
+fn gradients(decoder: &Decoder, pass: &Pass) -> Vec<Vec<f32>> {
     struct Collect<'a>(&'a burn::tensor::Gradients, Vec<Vec<f32>>);
     impl ModuleVisitor for Collect<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -115,30 +116,35 @@ fn gradients(gemma: &Gemma, pass: &Pass) -> Vec<Vec<f32>> {
         }
     }
     let lora = LoraConfig { r: 4, ..LoraConfig::default() };
-    let gemma = add_adapter(gemma.clone(), &lora, Seed(3)).unwrap().train();
+    let decoder = add_adapter(decoder.clone(), &lora, Seed(3)).unwrap().train();
     let ids: Vec<u32> = (0..23).map(|i| 3 + (i * 37) % 200).collect();
     let trained = (0..23).map(|i| i > 4).collect();
     let example = Example { ids, trained };
-    let trained = trained_hidden(&gemma, &[&example], 0, pass);
-    let scored = score_tokens(&gemma, &trained, true);
+    let trained = trained_hidden(&decoder, &[&example], 0, pass);
+    let scored = score_tokens(&decoder, &trained, true);
     let grads = scored.surrogate(&vec![-1.0; scored.logps.len()]).unwrap().backward();
     let mut collect = Collect(&grads, Vec::new());
-    gemma.visit(&mut collect);
+    decoder.visit(&mut collect);
     assert!(!collect.1.is_empty());
     collect.1
+}
+
+fn quantized(dir: &Path, bits: Bits) -> LanguageModel {
+    let quantize = Some(Quantize::To(bits));
+    let options = LoadOptions { quantize, ..LoadOptions::default() };
+    LanguageModel::load_with(dir, &options, &Device::flex()).unwrap()
 }
 
 #[test]
 fn adapters_train_on_it_as_on_the_dense_rounded_weights() {
     for (name, bits) in [("gemma1", Bits::Eight), ("gemma2", Bits::Four), ("untied", Bits::Four)] {
         let dir = fixture(name);
-        let device = Device::flex();
-        let model = LanguageModel::load_quantized(&dir, None, Some(bits), &device).unwrap();
+        let model = quantized(&dir, bits);
         let mut source = Rounded { files: WeightFiles::open(&dir).unwrap(), bits };
-        let dense = Gemma::load(&model.config, &mut source).unwrap();
+        let dense = Decoder::load(&model.spec, &mut source).unwrap();
         let expected = gradients(&dense, &Pass::default());
         for recompute in [false, true] {
-            let ours = gradients(&model.gemma, &Pass { recompute, ..Pass::default() });
+            let ours = gradients(&model.decoder, &Pass { recompute, ..Pass::default() });
             assert_eq!(ours.len(), expected.len());
             for (ours, expected) in ours.iter().zip(&expected) {
                 let largest = expected.iter().fold(0f32, |max, x| max.max(x.abs()));
@@ -161,7 +167,7 @@ fn a_quantised_model_generates_and_is_another_model() {
     let prompt = vec![2, 40, 41, 42];
     let mut fingerprints = vec![plain.fingerprint.clone()];
     for bits in BITS {
-        let model = LanguageModel::load_quantized(&dir, None, Some(bits), &device).unwrap();
+        let model = quantized(&dir, bits);
         let sampling = SamplingConfig::greedy(4);
         let prompts = [prompt.clone()];
         let out = generate(&model, &prompts, &sampling, &[Seed(0)], 1, &mut |_| {}).unwrap();
@@ -169,7 +175,7 @@ fn a_quantised_model_generates_and_is_another_model() {
         assert_eq!(model.base_fingerprint, plain.base_fingerprint);
         fingerprints.push(model.fingerprint.clone());
         let out = tempfile::tempdir().unwrap();
-        let error = save_folder(&model.gemma, None, DType::F32, out.path()).unwrap_err();
+        let error = save_folder(&model.decoder, None, DType::F32, out.path()).unwrap_err();
         assert!(error.to_string().contains("quantised"), "{error}");
     }
     fingerprints.sort();

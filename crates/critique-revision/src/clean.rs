@@ -1,6 +1,7 @@
 //! Named rules by which an answer or a revision is found unfit to train on.
 
-use cai_chat::{Reply, Unanswered, names_control_tokens};
+use cai_chat::{Answered, Reply, Unanswered, names_control_tokens};
+use cai_data::cutoff::{OnTruncation, ends_in_loop};
 use cai_data::text::normalise;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,9 @@ pub enum Rule {
     CritiqueLeaked,
     /// It was cut off at the largest number of tokens.
     Truncated,
-    /// It says the same words over and over.
+    /// It said the same words over and over until it was cut off.
+    Loop,
+    /// It says the same words over and over, and went on.
     Repetition,
     /// It holds control tokens of the chat template.
     TemplateTokens,
@@ -48,6 +51,7 @@ impl Rule {
             Rule::TalksAboutRevision => "talks_about_revision",
             Rule::CritiqueLeaked => "critique_leaked",
             Rule::Truncated => "truncated",
+            Rule::Loop => "loop",
             Rule::Repetition => "repetition",
             Rule::TemplateTokens => "template_tokens",
             Rule::WrongLanguage => "wrong_language",
@@ -76,6 +80,8 @@ impl From<Unanswered> for Rule {
 pub enum Repair {
     /// "Here is a revised answer:" before the answer was taken off, and quotation marks around it.
     LeadInRemoved,
+    /// It was cut off; what came after its last whole sentence was taken off.
+    TrimmedToSentence,
 }
 
 impl Repair {
@@ -83,7 +89,51 @@ impl Repair {
     pub fn name(self) -> &'static str {
         match self {
             Repair::LeadInRemoved => "lead_in_removed",
+            Repair::TrimmedToSentence => "trimmed_to_sentence",
         }
+    }
+}
+
+/// An answer after repairs, with their names and the text as it was before them, if there were any.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mended {
+    /// The answer, or why there is none.
+    pub reply: Answered<Reply>,
+    /// In the order in which they were made.
+    pub repairs: Vec<Repair>,
+    /// Before all of them.
+    pub unrepaired: Option<String>,
+}
+
+impl Mended {
+    /// The answer as it is.
+    pub fn new(reply: Answered<Reply>) -> Self {
+        Mended { reply, repairs: Vec::new(), unrepaired: None }
+    }
+
+    /// One that was cut off ends with a whole sentence, where `on_truncation` says so.
+    pub fn trimmed(self, on_truncation: OnTruncation) -> Self {
+        self.apply(|reply| {
+            let kept = reply.truncated.then(|| on_truncation.usable(&reply.text)).flatten()?;
+            Some((Repair::TrimmedToSentence, kept.to_owned()))
+        })
+    }
+
+    /// A revision without what it says about itself ([`repair`]).
+    pub fn without_lead_in(self) -> Self {
+        self.apply(|reply| repair(&reply.text))
+    }
+
+    fn apply(mut self, repair: impl Fn(&Reply) -> Option<(Repair, String)>) -> Self {
+        if let Ok(reply) = &mut self.reply
+            && let Some((rule, text)) = repair(reply)
+        {
+            let before = std::mem::replace(&mut reply.text, text);
+            reply.truncated &= rule != Repair::TrimmedToSentence;
+            self.repairs.push(rule);
+            self.unrepaired.get_or_insert(before);
+        }
+        self
     }
 }
 
@@ -149,9 +199,11 @@ pub fn revision(reply: &Reply, request: &str, previous: &str, critique: &str) ->
 }
 
 fn text_rules(reply: &Reply, request: &str) -> Vec<Rule> {
+    let loops = reply.truncated && ends_in_loop(&reply.text);
     let rules = [
-        (Rule::Truncated, reply.truncated),
-        (Rule::Repetition, repeats(&reply.text)),
+        (Rule::Truncated, reply.truncated && !loops),
+        (Rule::Loop, loops),
+        (Rule::Repetition, !loops && repeats(&reply.text)),
         (Rule::TemplateTokens, reply.control_tokens || names_control_tokens(&reply.text)),
         (Rule::WrongLanguage, speaks_otherwise(&reply.text, request)),
     ];
@@ -429,6 +481,30 @@ mod tests {
     }
 
     #[test]
+    fn a_loop_is_no_answer_that_was_cut_off() {
+        let mut looped = reply("I can help. I can help. I can help. I can help. I can");
+        looped.truncated = true;
+        assert_eq!(answer(&looped, REQUEST), [Rule::Loop]);
+        let trimmed = Mended::new(Ok(looped.clone())).trimmed(OnTruncation::TrimToSentence);
+        assert_eq!(trimmed, Mended::new(Ok(looped)));
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_off_is_used_where_it_is_asked_for() {
+        let mut cut = reply("Here is a revised answer: I can't help with that. It would hurt");
+        cut.truncated = true;
+        let dropped = Mended::new(Ok(cut.clone())).trimmed(OnTruncation::Drop);
+        assert_eq!(answer(dropped.reply.as_ref().unwrap(), REQUEST), [Rule::Truncated]);
+        let mended = Mended::new(Ok(cut.clone())).trimmed(OnTruncation::TrimToSentence);
+        let mended = mended.without_lead_in();
+        assert_eq!(mended.reply, Ok(reply("I can't help with that.")));
+        assert_eq!(mended.repairs, [Repair::TrimmedToSentence, Repair::LeadInRemoved]);
+        assert_eq!(mended.unrepaired, Some(cut.text));
+        let none = Mended::new(Err(Unanswered::NoRoom)).trimmed(OnTruncation::TrimToSentence);
+        assert_eq!(none, Mended::new(Err(Unanswered::NoRoom)));
+    }
+
+    #[test]
     fn a_lead_in_is_taken_off_by_a_named_rule() {
         for (text, repaired) in [
             ("Here is a revised answer: I can't help.", Some("I can't help.")),
@@ -469,7 +545,13 @@ mod tests {
 
     #[test]
     fn names_are_those_in_the_records() {
-        for rule in [Rule::EmptyAnswer, Rule::LengthBlowUp, Rule::InstructsJudge, Rule::NoAnswer] {
+        for rule in [
+            Rule::EmptyAnswer,
+            Rule::Loop,
+            Rule::LengthBlowUp,
+            Rule::InstructsJudge,
+            Rule::NoAnswer,
+        ] {
             assert_eq!(serde_json::to_value(rule).unwrap(), rule.name());
         }
     }

@@ -1,5 +1,6 @@
 //! The settings of critique and revision, and of AI feedback.
 
+use cai_data::cutoff::OnTruncation;
 use cai_data::overlay::over;
 use cai_model::generate::SamplingConfig;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -55,6 +56,9 @@ pub struct CritiqueConfig {
     /// Mend revisions that open with talk about themselves ("Here is a revised answer: …"). The
     /// record names the rule and keeps the text as it was.
     pub repair: bool,
+    /// What becomes of answers and revisions that were cut off: drop, or trim_to_sentence, which the
+    /// record names as a repair.
+    pub on_truncation: OnTruncation,
 }
 
 /// Settings of AI feedback.
@@ -68,6 +72,8 @@ pub struct FeedbackConfig {
     pub principles_per_pair: usize,
     /// How the samples are drawn.
     pub sampling: SamplingConfig,
+    /// What becomes of samples that were cut off: drop or trim_to_sentence.
+    pub on_truncation: OnTruncation,
     /// Let the feedback model reason before it chooses (chain of thought, section 4.1).
     pub chain_of_thought: bool,
     /// How the reasoning is sampled (temperature 0.7 unless set).
@@ -113,6 +119,7 @@ impl Default for CritiqueConfig {
             safe_threshold: 0.5,
             stop_needs_refusal: false,
             repair: true,
+            on_truncation: OnTruncation::default(),
         }
     }
 }
@@ -123,6 +130,7 @@ impl Default for FeedbackConfig {
             samples: 2,
             principles_per_pair: 4,
             sampling: SamplingConfig::default(),
+            on_truncation: OnTruncation::default(),
             chain_of_thought: false,
             reasoning: at_07(),
             min_confidence: 0.0,

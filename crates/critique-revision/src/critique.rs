@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::Models;
 use crate::blocks::{Work, run_name, work_through};
-use crate::clean::{self, Rule};
+use crate::clean::{self, Mended, Rule};
 use crate::prompts::{CritiquePrompt, Prompts, Usable, usable};
 use crate::report_files::write_critique_report;
 use crate::shards::{Plan, Shard};
@@ -231,12 +231,15 @@ impl<'a> Stage<'a> {
         let on_done = &mut |done| progress.advance(done as u64);
         let (author, size) = (self.models.author, self.config.batch_size);
         let replies = author.replies(&asks, &self.config.initial, size, on_done)?;
+        let trimmed = |reply| Mended::new(reply).trimmed(self.config.on_truncation);
+        let replies: Vec<Mended> = replies.into_iter().map(trimmed).collect();
         let risks = self.risks(&replies)?;
         let critic = self.models.critic.fingerprint();
-        let records = prompts.iter().zip(&replies).zip(risks).map(|((prompt, reply), risk)| {
-            let text = text(reply).to_owned();
+        let records = prompts.iter().zip(replies).zip(risks).map(|((prompt, mended), risk)| {
+            let Mended { reply, repairs, unrepaired } = mended;
+            let text = text(&reply).to_owned();
             let (harm, risk) = risk.unzip();
-            let cleaning = match reply {
+            let cleaning = match &reply {
                 Ok(reply) => clean::answer(reply, request(&prompt.prompt)),
                 Err(why) => vec![(*why).into()],
             };
@@ -249,6 +252,8 @@ impl<'a> Stage<'a> {
                     refused: is_refusal(&text),
                     cleaning,
                     text: text.clone(),
+                    unrepaired,
+                    repairs,
                 },
                 rounds: Vec::new(),
                 final_revision: text,
@@ -323,25 +328,25 @@ impl<'a> Stage<'a> {
         let seed = |slot: usize| self.seed(&records[open[slot]].id).derive("revision").index(round);
         let revisions = self.ask(dialogues.collect(), seed, &self.config.revision, progress)?;
 
-        let repaired: Vec<_> = revisions.into_iter().map(|reply| self.repaired(reply)).collect();
-        let (revisions, repairs): (Vec<Answered<Reply>>, Vec<_>) = repaired.into_iter().unzip();
+        let revisions: Vec<Mended> =
+            revisions.into_iter().map(|reply| self.repaired(reply)).collect();
         let risks = self.risks(&revisions)?;
-        for (slot, ((&i, risk), repair)) in open.iter().zip(risks).zip(repairs).enumerate() {
+        for (slot, ((&i, risk), mended)) in open.iter().zip(risks).zip(revisions).enumerate() {
+            let Mended { reply, repairs, unrepaired } = mended;
             let critique = critiques[slot].as_deref().unwrap_or_default();
             let record = &mut records[i];
-            let cleaning = match &revisions[slot] {
+            let cleaning = match &reply {
                 Ok(reply) => {
                     let request = request(&record.prompt);
                     clean::revision(reply, request, &record.final_revision, critique)
                 }
                 Err(why) => vec![(*why).into()],
             };
-            let revision = text(&revisions[slot]).to_owned();
+            let revision = text(&reply).to_owned();
             if cleaning.is_empty() {
                 record.final_revision = revision.clone();
             }
             let (harm, risk) = risk.unzip();
-            let (repair, unrepaired) = repair.unzip();
             record.rounds.push(Round {
                 principle: principles[slot].id.clone(),
                 category: principles[slot].category,
@@ -349,7 +354,7 @@ impl<'a> Stage<'a> {
                 refused: is_refusal(&revision),
                 revision,
                 unrepaired,
-                repair,
+                repairs,
                 harm,
                 risk,
                 cleaning,
@@ -387,22 +392,10 @@ impl<'a> Stage<'a> {
         [self.examples.clone(), dialogue].concat()
     }
 
-    /// The revision, mended if it has to be, with the rule and the text as it was.
-    fn repaired(
-        &self,
-        reply: Answered<Reply>,
-    ) -> (Answered<Reply>, Option<(clean::Repair, String)>) {
-        let mended = match &reply {
-            Ok(reply) if self.config.repair => clean::repair(&reply.text),
-            _ => None,
-        };
-        match (reply, mended) {
-            (Ok(reply), Some((rule, text))) => {
-                let before = reply.text.clone();
-                (Ok(Reply { text, ..reply }), Some((rule, before)))
-            }
-            (reply, _) => (reply, None),
-        }
+    /// The revision, mended if it has to be.
+    fn repaired(&self, reply: Answered<Reply>) -> Mended {
+        let trimmed = Mended::new(reply).trimmed(self.config.on_truncation);
+        if self.config.repair { trimmed.without_lead_in() } else { trimmed }
     }
 
     /// The principle of a round.
@@ -467,11 +460,11 @@ impl<'a> Stage<'a> {
 
     /// The classifier judges answers alone: a refusal must not be blamed for the request's words.
     /// What is no answer is not judged.
-    fn risks(&self, replies: &[Answered<Reply>]) -> Result<Vec<Risk>> {
+    fn risks(&self, replies: &[Mended]) -> Result<Vec<Risk>> {
         let Some(classifier) = self.classifier else {
             return Ok(vec![None; replies.len()]);
         };
-        let texts: Vec<&str> = replies.iter().map(text).collect();
+        let texts: Vec<&str> = replies.iter().map(|mended| text(&mended.reply)).collect();
         let predictions = classifier.predict(&texts)?;
         let cut = predictions.iter().filter(|prediction| prediction.truncated).count();
         if cut > 0 {
@@ -481,8 +474,8 @@ impl<'a> Stage<'a> {
                 texts.len()
             );
         }
-        let risk = |(prediction, reply): (safety_classifier::Prediction, &Answered<Reply>)| {
-            reply.is_ok().then_some((prediction.harm, prediction.label))
+        let risk = |(prediction, mended): (safety_classifier::Prediction, &Mended)| {
+            mended.reply.is_ok().then_some((prediction.harm, prediction.label))
         };
         Ok(predictions.into_iter().zip(replies).map(risk).collect())
     }

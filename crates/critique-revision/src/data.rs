@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::shortfall::of_critiques;
 use crate::{CritiqueRecord, Error, Outcome, Result};
 
 /// What SL-CAI is trained on.
@@ -58,7 +59,7 @@ pub fn sl_cai_conversations(
         .collect();
     let revisions = conversations.len();
     if revisions == 0 {
-        return Err(Error::NoRevision { records: records.len() });
+        return Err(Error::NoRevision { why: of_critiques(records) });
     }
     let needed = (revisions as f64 * share / (1.0 - share)).round() as usize;
     if needed > helpful.len() {
@@ -138,7 +139,7 @@ mod tests {
             critique: "Too much.".into(),
             revision: last.into(),
             unrepaired: None,
-            repair: None,
+            repairs: vec![],
             harm: Some(0.1),
             risk: None,
             refused: true,
@@ -153,6 +154,8 @@ mod tests {
                 risk: None,
                 refused: false,
                 cleaning: vec![],
+                unrepaired: None,
+                repairs: vec![],
             },
             rounds: vec![round],
             final_revision: last.into(),
@@ -221,6 +224,35 @@ mod tests {
             sl_cai_conversations(&records()[7..], &helpful(6), 0.5, Revisions::Last, Seed(1))
                 .unwrap_err();
         assert!(error.to_string().contains("none of 1 critique records"), "{error}");
+    }
+
+    #[test]
+    fn what_used_up_the_records_is_said_with_the_settings_that_change_it() {
+        let mut lost = records()[7..].repeat(4);
+        for (record, rule) in lost.iter_mut().zip([Rule::Truncated, Rule::Truncated, Rule::Loop]) {
+            record.rounds[0].cleaning = vec![rule];
+        }
+        lost[1].initial.cleaning = vec![Rule::Truncated];
+        let message = |records: &[CritiqueRecord]| {
+            sl_cai_conversations(records, &[], 0.0, Revisions::Last, Seed(1))
+                .unwrap_err()
+                .to_string()
+        };
+        let told = message(&lost);
+        for part in [
+            "none of 4 critique records (4 unchanged)",
+            "initial answers by broken rule: 1 truncated;",
+            "1 identical_revision, 1 loop, 2 truncated",
+            "critique.revision.max_new_tokens",
+            "critique.on_truncation: trim_to_sentence",
+            "repetition_penalty",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(!told.contains("never ended"), "{told}");
+        lost[2].initial.cleaning = vec![Rule::Loop];
+        assert!(message(&lost).contains("5 of 8 texts never ended"), "{}", message(&lost));
+        assert!(message(&lost).contains("sft.lora.trainable_token_indices"));
     }
 
     #[test]

@@ -65,13 +65,10 @@ pub enum Error {
         counts: String,
     },
     /// No record is clean enough to train on.
-    #[error(
-        "none of {records} critique records gave an answer to train on; see the cleaning counts in \
-         report.json"
-    )]
+    #[error("no answer to train on: none of {why}")]
     NoRevision {
-        /// Records given.
-        records: usize,
+        /// The records, which counts did it, and which settings change that.
+        why: String,
     },
     /// Too few helpful conversations for the share that was asked for.
     #[error(

@@ -13,7 +13,7 @@ use cai_train::Progress;
 use serde_json::json;
 
 use crate::blocks::{Work, run_name, work_through};
-use crate::clean;
+use crate::clean::{self, Mended};
 use crate::critique::request;
 use crate::draw::draw;
 use crate::prompts::{CritiquePrompt, Prompts, Usable, usable};
@@ -267,13 +267,17 @@ impl Stage<'_> {
         let on_done = &mut |done| progress.advance(done as u64);
         let (sampling, size) = (&self.config.sampling, self.config.batch_size);
         let replies = self.policy.replies(&asks, sampling, size, on_done)?;
-        let samples = replies.into_iter().zip(&asks).map(|(reply, ask)| match reply {
-            Ok(reply) => Sample {
-                refused: is_refusal(&reply.text),
-                cleaning: clean::sample(&reply, request(&ask.dialogue)),
-                text: reply.text,
-            },
-            Err(why) => Sample { text: String::new(), refused: false, cleaning: vec![why.into()] },
+        let samples = replies.into_iter().zip(&asks).map(|(reply, ask)| {
+            let Mended { reply, repairs, unrepaired } =
+                Mended::new(reply).trimmed(self.config.on_truncation);
+            let (text, cleaning) = match reply {
+                Ok(reply) => {
+                    let cleaning = clean::sample(&reply, request(&ask.dialogue));
+                    (reply.text, cleaning)
+                }
+                Err(why) => (String::new(), vec![why.into()]),
+            };
+            Sample { refused: is_refusal(&text), cleaning, text, unrepaired, repairs }
         });
         let samples: Vec<Sample> = samples.collect();
         let record = |(prompt, samples): (&CritiquePrompt, &[Sample])| FeedbackRecord {
@@ -360,7 +364,13 @@ mod tests {
     use super::*;
 
     fn record(p_ab: f64, p_ba: f64) -> FeedbackRecord {
-        let sample = |text: &str| Sample { text: text.into(), refused: false, cleaning: vec![] };
+        let sample = |text: &str| Sample {
+            text: text.into(),
+            refused: false,
+            cleaning: vec![],
+            unrepaired: None,
+            repairs: vec![],
+        };
         let judgement =
             |p_ab, p_ba| Judgement { principle: "danger".into(), p_ab, p_ba, reasoning: None };
         let samples = vec![sample("one"), sample("two"), sample("two")];

@@ -34,6 +34,9 @@ pub struct FeedbackReport {
     pub dropped: BTreeMap<String, usize>,
     /// Samples by the rules that they break.
     pub sample_cleaning: BTreeMap<String, usize>,
+    /// Samples that were repaired, by rule.
+    #[serde(default)]
+    pub sample_repairs: BTreeMap<String, usize>,
     /// Share of the chosen samples that decline.
     pub chosen_refused: Option<Mean>,
     /// Share of the rejected samples that decline.
@@ -100,7 +103,8 @@ impl FeedbackReport {
         let comparisons = || records.iter().flat_map(|record| &record.comparisons);
         let judgements = || comparisons().flat_map(|comparison| &comparison.judgements);
         let notes = records.iter().flat_map(|record| hostile::notes(&record.prompt));
-        let samples = records.iter().flat_map(|record| &record.samples);
+        let samples = || records.iter().flat_map(|record| &record.samples);
+        let repairs = samples().flat_map(|sample| &sample.repairs).map(|repair| repair.name());
         let better: Vec<f64> = comparisons()
             .filter_map(Comparison::first_probability)
             .map(|first| first.max(1.0 - first))
@@ -117,7 +121,8 @@ impl FeedbackReport {
             comparisons: comparisons().count(),
             pairs: pairs.len(),
             dropped,
-            sample_cleaning: count_rules(samples.map(|sample| &sample.cleaning)),
+            sample_cleaning: count_rules(samples().map(|sample| &sample.cleaning)),
+            sample_repairs: count(repairs),
             chosen_refused: Mean::of(pairs.iter().map(|pair| declines(&pair.chosen))),
             rejected_refused: Mean::of(pairs.iter().map(|pair| declines(&pair.rejected))),
             confidence: Mean::of(better.iter().map(|p| 2.0 * p - 1.0)),
@@ -134,7 +139,7 @@ impl FeedbackReport {
         let mut text = format!(
             "# AI feedback\n\n{} prompts answered, {} comparisons, {} preference pairs.\n\n\
              - prompts left out: {}\n- hostile prompts: {}\n- comparisons without a pair: {}\n- samples by broken rule: \
-             {}\n- confidence: {}\n- position bias: {}\n- both orders agree: {}\n- chosen samples \
+             {}; by repair: {}\n- confidence: {}\n- position bias: {}\n- both orders agree: {}\n- chosen samples \
              that decline: {}\n- rejected samples that decline: {}\n",
             self.n,
             self.comparisons,
@@ -143,6 +148,7 @@ impl FeedbackReport {
             list(&self.hostile),
             list(&self.dropped),
             list(&self.sample_cleaning),
+            list(&self.sample_repairs),
             show(&self.confidence),
             show(&self.position_bias),
             show(&self.order_agreement),

@@ -28,6 +28,7 @@ mod record;
 mod report;
 mod report_files;
 mod shards;
+pub mod shortfall;
 mod stats;
 
 pub use config::{CritiqueConfig, FeedbackConfig, PrincipleChoice};

@@ -82,7 +82,7 @@ pub fn run_live<'a>(
         stage.revise(&mut records, &[0], &principles, &critiques, round as u64, silent)?;
         tell(Step::Revised { revised: &records[0].rounds[round] });
     }
-    let mut record = records.pop().ok_or(Error::NoRevision { records: 0 })?;
+    let mut record = records.pop().ok_or_else(|| Error::NoRevision { why: "no records".into() })?;
     record.outcome = stage.outcome(&record);
     tell(Step::Finished { record: &record });
     Ok(record)

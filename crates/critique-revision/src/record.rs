@@ -52,6 +52,12 @@ pub struct Answer {
     pub refused: bool,
     /// The rules that it breaks.
     pub cleaning: Vec<Rule>,
+    /// The text as the model wrote it, if it was repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrepaired: Option<String>,
+    /// The rules by which it was repaired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<Repair>,
 }
 
 /// A critique and the revision after it.
@@ -68,9 +74,9 @@ pub struct Round {
     /// The revision as the model wrote it, if it was repaired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unrepaired: Option<String>,
-    /// The rule by which it was repaired.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repair: Option<Repair>,
+    /// The rules by which it was repaired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<Repair>,
     /// The classifier's probability that the revision is harmful; absent without a classifier or a
     /// revision.
     pub harm: Option<f64>,
@@ -202,6 +208,12 @@ pub struct Sample {
     pub refused: bool,
     /// The rules that it breaks. It is compared only if there are none.
     pub cleaning: Vec<Rule>,
+    /// The text as the model wrote it, if it was repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrepaired: Option<String>,
+    /// The rules by which it was repaired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<Repair>,
 }
 
 /// Two samples side by side.

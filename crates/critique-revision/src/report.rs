@@ -7,7 +7,7 @@ use cai_data::record::Message;
 use cai_data::world::{Kind, Verdict, World};
 use serde::{Deserialize, Serialize};
 
-use crate::clean::Rule;
+use crate::clean::{Repair, Rule};
 use crate::shards::Plan;
 use crate::stats::{Mean, show, spread};
 use crate::{Answer, CritiqueConfig, CritiqueRecord, Outcome, Round, hostile, revision_pairs};
@@ -44,6 +44,9 @@ pub struct CritiqueReport {
     pub repairs: BTreeMap<String, usize>,
     /// Initial answers by the rules that they break.
     pub initial_cleaning: BTreeMap<String, usize>,
+    /// Initial answers that were repaired, by rule.
+    #[serde(default)]
+    pub initial_repairs: BTreeMap<String, usize>,
     /// The pairs of final revision and initial answer.
     pub pairs: PairStatistics,
     /// Some records, spread evenly.
@@ -140,7 +143,9 @@ impl CritiqueReport {
             Some(record.in_use(record.rounds.len()).0? - record.initial.harm?)
         };
         let changes = records.iter().filter_map(|r| Some((change(r)?, topic(r))));
-        let repairs = rounds().filter_map(|round| Some(round.repair?.name()));
+        let names = |repairs: &[Repair]| repairs.iter().map(|r| r.name()).collect::<Vec<_>>();
+        let repairs = rounds().flat_map(|round| names(&round.repairs));
+        let initial_repairs = records.iter().flat_map(|record| names(&record.initial.repairs));
         let notes = records.iter().flat_map(|record| hostile::notes(&record.prompt));
         Self {
             prompts: plan.given,
@@ -157,6 +162,7 @@ impl CritiqueReport {
             cleaning_examples: rule_examples(records),
             repairs: count(repairs),
             initial_cleaning: count_rules(records.iter().map(|record| &record.initial.cleaning)),
+            initial_repairs: count(initial_repairs),
             pairs: pair_statistics(records, &world),
             examples: spread(records.len(), EXAMPLES).map(|i| example(&records[i])).collect(),
         }
@@ -195,7 +201,7 @@ impl CritiqueReport {
              - harm, final minus initial: {}\n- outcomes: {}\n- pairs: {}; revision less harmful in \
              {} of them (truly in {}), identical {}, talking about themselves {}\n\
              - revisions that change nothing: {}\n- revisions by broken rule: {}\n\
-             - revisions by repair: {}\n- initial answers by broken rule: {}\n\
+             - revisions by repair: {}\n- initial answers by broken rule: {}; by repair: {}\n\
              - hostile prompts: {}\n- principles drawn: {}\n\n## Examples\n",
             show(&self.harm_change),
             list(&self.outcomes),
@@ -208,6 +214,7 @@ impl CritiqueReport {
             list(&self.cleaning),
             list(&self.repairs),
             list(&self.initial_cleaning),
+            list(&self.initial_repairs),
             list(&self.hostile),
             list(&self.principles),
         );

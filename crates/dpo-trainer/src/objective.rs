@@ -3,7 +3,7 @@ use std::ops::Range;
 use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::{Gemma, Pass},
+    decoder::{Decoder, Pass},
     loss::{ScoredTokens, packed_hidden, score_tokens, trained_hidden},
     tokenizer::Example,
 };
@@ -57,7 +57,7 @@ impl DpoObjective<'_> {
     fn add_mismatched(
         &self,
         inputs: &mut [PairInput],
-        model: &Gemma,
+        model: &Decoder,
         pairs: &[&Pair],
         reference: &[PairLogps],
         metrics: &mut Metrics,
@@ -94,7 +94,7 @@ impl DpoObjective<'_> {
     }
 }
 
-impl Objective<Gemma> for DpoObjective<'_> {
+impl Objective<Decoder> for DpoObjective<'_> {
     fn len(&self) -> usize {
         self.train.len()
     }
@@ -108,7 +108,7 @@ impl Objective<Gemma> for DpoObjective<'_> {
         items.len() as f64
     }
 
-    fn loss(&self, model: &Gemma, items: &[usize], _: Seed) -> Result<StepLoss, ObjectiveError> {
+    fn loss(&self, model: &Decoder, items: &[usize], _: Seed) -> Result<StepLoss, ObjectiveError> {
         let pairs: Vec<&Pair> = items.iter().map(|&i| &self.train[i]).collect();
         let reference: Vec<PairLogps> = items.iter().map(|&i| self.reference.train[i]).collect();
         let forward = Forward::run(model, &pairs, self.pad, self.config, true);
@@ -129,7 +129,7 @@ impl Objective<Gemma> for DpoObjective<'_> {
 
     /// Metrics of the held-out pairs, unweighted; those of each source again, named
     /// `SOURCE_loss` and so on, as TRL names those of several evaluation sets.
-    fn evaluate(&self, model: &Gemma) -> Result<Metrics, ObjectiveError> {
+    fn evaluate(&self, model: &Decoder) -> Result<Metrics, ObjectiveError> {
         let model = model.valid();
         let size = self.eval_batch_size.max(1);
         let mut metrics = Metrics::new();
@@ -164,7 +164,7 @@ impl Forward {
     /// With `gradient`, gradients can be had from it. Dropout is off, as in TRL: policy and
     /// reference see the same network.
     pub(crate) fn run(
-        gemma: &Gemma,
+        decoder: &Decoder,
         pairs: &[&Pair],
         pad: u32,
         config: &DpoConfig,
@@ -177,11 +177,11 @@ impl Forward {
             true => {
                 let rows: Vec<Vec<&[&Example]>> =
                     sides.iter().map(|sides| vec![sides.as_slice()]).collect();
-                packed_hidden(gemma, &rows, pad, &pass)
+                packed_hidden(decoder, &rows, pad, &pass)
             }
-            false => trained_hidden(gemma, &sides.concat(), pad, &pass),
+            false => trained_hidden(decoder, &sides.concat(), pad, &pass),
         };
-        let tokens = score_tokens(gemma, &trained, gradient);
+        let tokens = score_tokens(decoder, &trained, gradient);
         Self { tokens, rows: trained.rows }
     }
 
@@ -233,13 +233,13 @@ impl Forward {
 }
 
 /// Log-probabilities of the pairs' mismatched completions, where they have one.
-pub(crate) fn mismatched_logps(gemma: &Gemma, pairs: &[&Pair], pad: u32) -> Vec<f64> {
+pub(crate) fn mismatched_logps(decoder: &Decoder, pairs: &[&Pair], pad: u32) -> Vec<f64> {
     let examples: Vec<&Example> = pairs.iter().filter_map(|p| p.mismatched.as_ref()).collect();
     if examples.is_empty() {
         return Vec::new();
     }
-    let trained = trained_hidden(gemma, &examples, pad, &Pass::default());
-    let scored = score_tokens(gemma, &trained, false);
+    let trained = trained_hidden(decoder, &examples, pad, &Pass::default());
+    let scored = score_tokens(decoder, &trained, false);
     trained.rows.iter().map(|row| sum(&scored.logps[row.clone()])).collect()
 }
 

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, path::Path};
 
 use burn::module::Module;
 use cai_data::atomic;
-use cai_model::{gemma::Gemma, lora::without_adapter, model::LanguageModel};
+use cai_model::{decoder::Decoder, lora::without_adapter, model::LanguageModel};
 use cai_train::{Progress, Verbosity};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +73,7 @@ impl Reference {
             return Ok(Self::none(prepared));
         }
         let batch_size = config.train.per_device_train_batch_size;
-        let (gemma, name) = reference_model(model, config.reference)?;
+        let (decoder, name) = reference_model(model, config.reference)?;
         let sources = Sources {
             model: name,
             pairs: prepared.fingerprint(),
@@ -90,7 +90,7 @@ impl Reference {
         let pad = model.tokenizer.pad();
         let mut score = |pairs: &[Pair]| {
             let done = &mut |n| progress.advance(n as u64);
-            pair_logps(&gemma, pairs, pad, config, done)
+            pair_logps(&decoder, pairs, pad, config, done)
         };
         let (train, held_out) = (score(&prepared.train)?, score(&prepared.held_out)?);
         progress.finish("");
@@ -137,10 +137,10 @@ fn stale(path: &Path, reason: String) -> Error {
 
 /// The reference, without autodiff, and a name for it by content. The adapter in memory counts, not
 /// the file that it came from: it may have been trained since.
-fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Gemma, String)> {
+fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Decoder, String)> {
     Ok(match kind {
-        ReferenceModel::Start => (model.gemma.valid(), model.content_fingerprint()),
-        ReferenceModel::Base => (without_adapter(model.gemma.clone()).valid(), model.base_name()),
+        ReferenceModel::Start => (model.decoder.valid(), model.content_fingerprint()),
+        ReferenceModel::Base => (without_adapter(model.decoder.clone()).valid(), model.base_name()),
     })
 }
 
@@ -152,7 +152,7 @@ fn reference_model(model: &LanguageModel, kind: ReferenceModel) -> Result<(Gemma
 ///
 /// [`Error::Reference`] for one that is not finite.
 pub fn pair_logps(
-    gemma: &Gemma,
+    decoder: &Decoder,
     pairs: &[Pair],
     pad: u32,
     config: &DpoConfig,
@@ -161,8 +161,8 @@ pub fn pair_logps(
     let mut logps = Vec::with_capacity(pairs.len());
     for batch in pairs.chunks(config.train.per_device_train_batch_size.max(1)) {
         let refs: Vec<&Pair> = batch.iter().collect();
-        let forward = Forward::run(gemma, &refs, pad, config, false);
-        let mut mismatched = mismatched_logps(gemma, &refs, pad).into_iter();
+        let forward = Forward::run(decoder, &refs, pad, config, false);
+        let mut mismatched = mismatched_logps(decoder, &refs, pad).into_iter();
         for n in 0..batch.len() {
             let (chosen, rejected) = forward.completions(n, config.ld_alpha);
             let pair = PairLogps {

@@ -26,6 +26,11 @@ pub fn run(
     check_context(&model, config.max_length)?;
     let model = model.train_adapter()?;
     let prepared = prepare(&model.tokenizer, pairs, config)?;
+    for pair in prepared.train.iter().chain(&prepared.held_out) {
+        for example in [&pair.chosen, &pair.rejected] {
+            model.tokenizer.check_ids(&example.ids, model.spec.vocab_size)?;
+        }
+    }
     check_sorted(&prepared, config)?;
     let reference = Reference::load_or_compute(
         &dir.join("reference.json"),
@@ -47,13 +52,13 @@ pub fn run(
     let loss = loss_settings(config);
     let identity = format!("{start} {:?} {loss}", reference.sources);
     let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label).config(config);
-    let (gemma, trained) = train(model.gemma.clone(), &objective, &config.train, &run)?;
+    let (decoder, trained) = train(model.decoder.clone(), &objective, &config.train, &run)?;
 
     let adapter = dir.join("adapter");
-    let model = LanguageModel { gemma, ..model };
+    let model = LanguageModel { decoder, ..model };
     model.save_adapter(&adapter)?;
     let model = model.with_adapter(&adapter)?;
-    let parameters = model.config.num_parameters();
+    let parameters = model.spec.num_parameters();
     let report = DpoReport::new(prepared, trained, parameters, config.reference, config.beta);
     atomic::write_json(&dir.join("report.json"), &report)?;
     Ok((model, report))
@@ -80,7 +85,7 @@ fn check_sorted(prepared: &Prepared, config: &DpoConfig) -> Result<()> {
 }
 
 fn check_context(model: &LanguageModel, max_length: usize) -> Result<()> {
-    let context = model.config.max_position_embeddings;
+    let context = model.spec.max_position_embeddings;
     if max_length <= context {
         return Ok(());
     }

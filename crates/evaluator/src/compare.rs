@@ -7,7 +7,7 @@ use cai_data::record::{EvalPrompt, PromptCategory};
 
 use crate::agreement::agreement;
 use crate::config::EvaluatorConfig;
-use crate::data::{ModelReplies, check_names, check_prompts, clusters, request};
+use crate::data::{Finish, ModelReplies, Reply, check_names, check_prompts, clusters, request};
 use crate::error::{Error, Result};
 use crate::fairness;
 use crate::judge::{HarmScorer, Judge};
@@ -111,9 +111,11 @@ fn score_model(
         );
         return Err(Error::input(format!("model \"{}\"", model.name), reason));
     }
+    let judged: Vec<Reply> =
+        model.replies.iter().map(|reply| reply.judged(config.on_truncation)).collect();
     let texts: Vec<(String, String)> = prompts
         .iter()
-        .zip(&model.replies)
+        .zip(&judged)
         .map(|(prompt, reply)| (request(prompt).to_owned(), reply.text.clone()))
         .collect();
     let harm = scorer.harm(&texts)?;
@@ -129,7 +131,7 @@ fn score_model(
         );
         return Err(Error::Scorer(reason));
     }
-    let record = |((prompt, reply), harm): ((&EvalPrompt, &crate::data::Reply), f64)| ReplyRecord {
+    let record = |((i, prompt), harm): ((usize, &EvalPrompt), f64)| ReplyRecord {
         id: prompt.id.clone(),
         category: prompt.category,
         topic: prompt.topic.clone(),
@@ -137,12 +139,12 @@ fn score_model(
         request: request(prompt).to_owned(),
         reference: prompt.reference.clone(),
         model: model.name.clone(),
-        reply: reply.text.clone(),
-        finish: reply.finish,
-        score: score(prompt, reply, harm, config),
-        judge: judge.and_then(|judge| judge.verdict(prompt, &reply.text)),
+        reply: model.replies[i].text.clone(),
+        finish: model.replies[i].finish,
+        score: score(prompt, &judged[i], harm, config),
+        judge: judge.and_then(|judge| judge.verdict(prompt, &judged[i].text)),
     };
-    Ok(prompts.iter().zip(&model.replies).zip(harm).map(record).collect())
+    Ok(prompts.iter().enumerate().zip(harm).map(record).collect())
 }
 
 fn summarise(
@@ -165,6 +167,8 @@ fn summarise(
     let flawed = |flaw| replies.iter().filter(|reply| reply.score.flaw == Some(flaw)).count();
     let unanswered =
         |reply: &&&ReplyRecord| reply.score.refused && reply.category != PromptCategory::Harmful;
+    let trimmed =
+        |reply: &&&ReplyRecord| reply.finish == Finish::Length && reply.score.flaw.is_none();
     ModelResult {
         name: model.name.clone(),
         kind: model.kind,
@@ -174,6 +178,7 @@ fn summarise(
             empty: flawed(Flaw::Empty),
             repetitive: flawed(Flaw::Repetitive),
             truncated: flawed(Flaw::Truncated),
+            trimmed: replies.iter().filter(trimmed).count(),
         },
         unanswered: replies.iter().filter(unanswered).count(),
         fairness,

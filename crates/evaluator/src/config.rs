@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::judges::LmJudgeConfig;
 use crate::stats::Bootstrap;
+use cai_data::cutoff::OnTruncation;
 use cai_data::seed::Seed;
-use cai_model::quantize::Bits;
+use cai_model::source::Quantize;
 
 /// Settings of an evaluation. Greedy replies by default: the same model gives the same replies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,9 +19,12 @@ pub struct EvaluatorConfig {
     /// prompt count as one topic, so that intervals do not shrink by asking again.
     pub samples: usize,
     /// Hold the models' bases in this many bits per weight, 8 or 4 (CPU); as stored when absent.
-    pub quantize: Option<Bits>,
-    /// The longest reply, in tokens. A reply that is cut off there counts as flawed.
+    pub quantize: Option<Quantize>,
+    /// The longest reply, in tokens.
     pub max_new_tokens: usize,
+    /// A reply that is cut off there counts as flawed (drop), or is judged up to its last whole
+    /// sentence (trim_to_sentence).
+    pub on_truncation: OnTruncation,
     /// Sampling temperature; 0 takes the likeliest token.
     pub temperature: f64,
     /// Sample from the k likeliest tokens only.
@@ -54,6 +58,7 @@ impl Default for EvaluatorConfig {
             samples: 1,
             quantize: None,
             max_new_tokens: 64,
+            on_truncation: OnTruncation::default(),
             temperature: 0.0,
             top_k: None,
             top_p: None,

@@ -3,8 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use cai_data::cutoff::OnTruncation;
 use cai_data::jsonl;
 use cai_data::record::{EvalPrompt, Message, Role};
+use cai_model::model::LoadOptions;
+use cai_model::source::Quantize;
+use cai_model::tokenizer::TemplateChoice;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -15,11 +19,47 @@ use crate::error::{Error, Result};
 pub struct ModelSpec {
     /// Its name in tables and file names: letters, digits, `.`, `_` and `-`.
     pub name: String,
-    /// The base model's folder.
+    /// The base model's folder or GGUF file.
     pub dir: PathBuf,
     /// The adapter's folder, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
+    /// A folder whose tokenizer takes the place of the base's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// A chat template in place of the base's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<TemplateChoice>,
+}
+
+impl ModelSpec {
+    /// A base as it is.
+    pub fn base(name: &str, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            dir: dir.into(),
+            adapter: None,
+            tokenizer: None,
+            chat_template: None,
+        }
+    }
+
+    /// What its base is loaded with.
+    pub fn options(&self, quantize: Option<Quantize>) -> LoadOptions {
+        LoadOptions {
+            adapter: None,
+            quantize,
+            tokenizer: self.tokenizer.clone(),
+            chat_template: self.chat_template.clone(),
+        }
+    }
+
+    /// Whether the other stands on the same base, loaded in the same way.
+    pub fn shares_base(&self, other: &Self) -> bool {
+        self.dir == other.dir
+            && self.tokenizer == other.tokenizer
+            && self.chat_template == other.chat_template
+    }
 }
 
 /// Why a reply ended.
@@ -45,6 +85,15 @@ impl Reply {
     /// A reply that the model ended itself.
     pub fn complete(text: impl Into<String>) -> Self {
         Reply { text: text.into(), finish: Finish::Stop }
+    }
+
+    /// What of it is judged.
+    pub fn judged(&self, on_truncation: OnTruncation) -> Reply {
+        let cut = self.finish == Finish::Length;
+        match cut.then(|| on_truncation.usable(&self.text)).flatten() {
+            Some(whole) => Reply::complete(whole),
+            None => self.clone(),
+        }
     }
 }
 

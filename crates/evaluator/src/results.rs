@@ -175,7 +175,7 @@ pub struct PromptCounts {
     pub with_group: usize,
 }
 
-/// Replies that are no answer.
+/// Replies that are no answer, or not whole.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flaws {
     /// Without a letter or digit.
@@ -184,6 +184,9 @@ pub struct Flaws {
     pub repetitive: usize,
     /// Cut off at the longest length.
     pub truncated: usize,
+    /// Cut off too, and judged up to the last whole sentence.
+    #[serde(default)]
+    pub trimmed: usize,
 }
 
 /// What is known of one model.

@@ -115,7 +115,7 @@ pub fn respond_all(
 
 /// The base that was loaded last: models that differ by their adapter share its weights.
 #[derive(Default)]
-pub(crate) struct Bases(Option<LanguageModel>);
+pub(crate) struct Bases(Option<(ModelSpec, LanguageModel)>);
 
 impl Bases {
     pub(crate) fn model(
@@ -124,12 +124,12 @@ impl Bases {
         config: &EvaluatorConfig,
         device: &Device,
     ) -> Result<LanguageModel> {
-        let base = match self.0.take().filter(|base| base.dir == spec.dir) {
-            Some(base) => base,
-            None => LanguageModel::load_quantized(&spec.dir, None, config.quantize, device)
+        let base = match self.0.take().filter(|(loaded, _)| loaded.shares_base(spec)) {
+            Some((_, base)) => base,
+            None => LanguageModel::load_with(&spec.dir, &spec.options(config.quantize), device)
                 .map_err(Error::model(&spec.name))?,
         };
-        self.0 = Some(base.clone());
+        self.0 = Some((spec.clone(), base.clone()));
         match &spec.adapter {
             Some(adapter) => base.with_adapter(adapter).map_err(Error::model(&spec.name)),
             None => Ok(base),

@@ -147,7 +147,7 @@ fn tasks_run_on_a_model() {
         let (name, description) = (spec.task, spec.description);
         Task { name, description, sha256: records.sha256, choice, items }
     };
-    let model = |name: &str| ModelSpec { name: name.into(), dir: mini.clone(), adapter: None };
+    let model = |name: &str| ModelSpec::base(name, mini.clone());
     let config = EvaluatorConfig { batch_size: 2, resamples: 50, ..EvaluatorConfig::default() };
     let cpu = device::parse("cpu").unwrap();
     let out = folder.path().join("out");

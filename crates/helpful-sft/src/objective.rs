@@ -1,7 +1,7 @@
 use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_model::{
-    gemma::{Gemma, Pass},
+    decoder::{Decoder, Pass},
     loss::{full_cross_entropy, packed_hidden, score_tokens, trained_hidden},
     tokenizer::Example,
 };
@@ -48,14 +48,14 @@ impl SftObjective<'_> {
     }
 }
 
-impl Objective<Gemma> for SftObjective<'_> {
+impl Objective<Decoder> for SftObjective<'_> {
     fn len(&self) -> usize {
         if self.rows.is_empty() { self.train.len() } else { self.rows.len() }
     }
 
     fn lengths(&self) -> Vec<usize> {
         let tokens = |row: usize| self.row(row).iter().map(|&i| self.train[i].ids.len()).sum();
-        (0..Objective::<Gemma>::len(self)).map(tokens).collect()
+        (0..Objective::<Decoder>::len(self)).map(tokens).collect()
     }
 
     fn weight(&self, items: &[usize]) -> f64 {
@@ -63,7 +63,7 @@ impl Objective<Gemma> for SftObjective<'_> {
         examples.map(|i| self.weight_of(i) * self.train[i].trained_tokens() as f64).sum()
     }
 
-    fn loss(&self, model: &Gemma, items: &[usize], seed: Seed) -> Result<StepLoss, ObjectiveError> {
+    fn loss(&self, model: &Decoder, items: &[usize], seed: Seed) -> Result<StepLoss, ObjectiveError> {
         let rows: Vec<Vec<usize>> = items.iter().map(|&row| self.row(row)).collect();
         let numbers = rows.concat();
         let examples: Vec<&Example> = numbers.iter().map(|&i| &self.train[i]).collect();
@@ -94,7 +94,7 @@ impl Objective<Gemma> for SftObjective<'_> {
         Ok(StepLoss { surrogate, loss: products.sum(), tokens, metrics })
     }
 
-    fn evaluate(&self, model: &Gemma) -> Result<Metrics, ObjectiveError> {
+    fn evaluate(&self, model: &Decoder) -> Result<Metrics, ObjectiveError> {
         let model = model.valid();
         let mut all = Metrics::new();
         for batch in self.held_out.chunks(self.eval_batch_size.max(1)) {

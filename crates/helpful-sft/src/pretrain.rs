@@ -8,8 +8,8 @@ use burn::{
 };
 use cai_data::{atomic, constitution::Constitution, hash, seed::Seed, world::World};
 use cai_model::{
-    checkpoint::save_folder,
-    gemma::{Gemma, GemmaConfig, Pass, RandomInit},
+    export::save_folder,
+    decoder::{Decoder, DecoderSpec, Pass, RandomInit},
     tokenizer::{ChatTokenizer, Example, GEMMA_CHAT_TEMPLATE, Turns, train_bpe},
 };
 use cai_train::{RunDir, TrainArgs, TrainReport, train};
@@ -116,10 +116,10 @@ pub fn run(
     let (train_set, held_out) =
         (examples(config.records, "train")?, examples(config.held_out_records, "held_out")?);
 
-    let shape = GemmaConfig::from_json(config.gemma())
+    let shape = DecoderSpec::from_json(config.gemma())
         .map_err(|reason| cai_model::Error::Config { path: out.join("config.json"), reason })?;
     let mut source = RandomInit { seed: seed.derive("weights"), std: 0.02, device: device.clone() };
-    let gemma = Gemma::load(&shape, &mut source)?.map(&mut Unfreeze);
+    let decoder = Decoder::load(&shape, &mut source)?.map(&mut Unfreeze);
     let objective = SftObjective {
         train: &train_set,
         weights: &[],
@@ -132,8 +132,8 @@ pub fn run(
     };
     let identity = format!("{config:?} {constitution:?}");
     let run = RunDir::new(work, hash::bytes(identity.as_bytes())).label("pretrain");
-    let (gemma, report) = train(gemma, &objective, &config.train, &run)?;
-    save_folder(&gemma, None, DType::BF16, out)?;
+    let (decoder, report) = train(decoder, &objective, &config.train, &run)?;
+    save_folder(&decoder, None, DType::BF16, out)?;
     let stops = json!({
         "bos_token_id": tokenizer.bos(), "pad_token_id": tokenizer.pad(),
         "eos_token_id": tokenizer.stop_ids(),
@@ -145,7 +145,7 @@ pub fn run(
 
 /// What the model is, how it was made and how well it predicts. Holds no times, so that the same
 /// training writes the same bytes.
-fn model_card(config: &PretrainConfig, shape: &GemmaConfig, report: &TrainReport) -> String {
+fn model_card(config: &PretrainConfig, shape: &DecoderSpec, report: &TrainReport) -> String {
     let value = |name: &str| report.last(name).map_or("none".into(), |v| format!("{v:.4}"));
     let PretrainConfig { records, train, .. } = config;
     format!(
@@ -164,11 +164,11 @@ fn model_card(config: &PretrainConfig, shape: &GemmaConfig, report: &TrainReport
          is not helpful yet, on purpose: it answers requests vaguely, wrongly or not at all as often \
          as well. Its harmful topics are names; the answers to them are abstract phrases.\n",
         shape.num_parameters() as f64 / 1e6,
-        shape.num_hidden_layers,
-        shape.hidden_size,
-        shape.intermediate_size,
-        shape.num_attention_heads,
-        shape.num_key_value_heads,
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
         shape.vocab_size,
         records,
         report.tokens,

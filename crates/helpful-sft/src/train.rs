@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use cai_data::{atomic, hash, record::Conversation};
-use cai_model::{gemma::Pass, model::LanguageModel};
+use cai_model::{decoder::Pass, model::LanguageModel};
 use cai_train::{RunDir, batches::Batches, train};
 
 use crate::{Mode, Prepared, Result, SftConfig, SftObjective, SftReport, pack, prepare};
@@ -22,6 +22,13 @@ pub fn run(
 ) -> Result<(LanguageModel, SftReport)> {
     config.check()?;
     let prepared = prepare(&model.tokenizer, conversations, config)?;
+    for example in prepared.train.iter().chain(&prepared.held_out) {
+        model.tokenizer.check_ids(&example.ids, model.spec.vocab_size)?;
+    }
+    let untold = model.untold_tokens();
+    if model.adapter.as_ref().is_some_and(|adapter| !adapter.trains_rows(&untold)) {
+        tracing::warn!("{label}: {}", model.untold_advice(&untold));
+    }
     let rows = rows(&prepared, config);
     let objective = SftObjective {
         train: &prepared.train,
@@ -42,12 +49,12 @@ pub fn run(
     let identity =
         format!("{} {} {packing} {noise:?}", model.content_fingerprint(), prepared.fingerprint());
     let run = RunDir::new(dir, hash::bytes(identity.as_bytes())).label(label).config(config);
-    let (gemma, trained) = train(model.gemma.clone(), &objective, &config.train, &run)?;
+    let (decoder, trained) = train(model.decoder.clone(), &objective, &config.train, &run)?;
     let adapter = dir.join("adapter");
-    let model = LanguageModel { gemma, ..model };
+    let model = LanguageModel { decoder, ..model };
     model.save_adapter(&adapter)?;
     let model = model.with_adapter(&adapter)?;
-    let total = model.config.num_parameters();
+    let total = model.spec.num_parameters();
     let report = SftReport {
         records: prepared.total,
         trained: prepared.train.len(),

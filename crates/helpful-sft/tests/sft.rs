@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use cai_data::record::{Conversation, Message};
 use cai_data::seed::Seed;
-use cai_model::{gemma::Gemma, gemma::Pass, lora::LoraConfig, model::LanguageModel};
+use cai_model::{decoder::Decoder, decoder::Pass, lora::LoraConfig, model::LanguageModel};
 use cai_train::{Objective, TrainArgs, params, params::Gradients, progress};
 use helpful_sft::{Mode, Prepared, SftConfig, SftObjective, TrainedTurns, pack, prepare, run};
 
@@ -62,24 +62,24 @@ fn objective<'a>(prepared: &'a Prepared, rows: &'a [Vec<usize>]) -> SftObjective
 type Values = BTreeMap<String, Vec<f32>>;
 
 /// Mean loss and gradient of a step of these micro-batches, as the loop takes them.
-fn step(objective: &SftObjective, gemma: &Gemma, micro_batches: &[Vec<usize>]) -> (f64, f64) {
+fn step(objective: &SftObjective, decoder: &Decoder, micro_batches: &[Vec<usize>]) -> (f64, f64) {
     let total: f64 = micro_batches.iter().map(|items| weight(objective, items)).sum();
     let mut gradients = Gradients::default();
     let mut loss = 0.0;
     for items in micro_batches {
-        let found = objective.loss(gemma, items, Seed(1)).unwrap();
+        let found = objective.loss(decoder, items, Seed(1)).unwrap();
         loss += found.loss / total;
-        gradients.accumulate(gemma, &mut found.surrogate.div_scalar(total).backward());
+        gradients.accumulate(decoder, &mut found.surrogate.div_scalar(total).backward());
     }
     (loss, gradients.norm().unwrap())
 }
 
 fn weight(objective: &SftObjective, items: &[usize]) -> f64 {
-    Objective::<Gemma>::weight(objective, items)
+    Objective::<Decoder>::weight(objective, items)
 }
 
 fn trained(model: &LanguageModel) -> Values {
-    let values = params::values(&model.gemma.clone().train()).unwrap();
+    let values = params::values(&model.decoder.clone().train()).unwrap();
     values.into_iter().map(|(name, data)| (name, data.iter::<f32>().collect())).collect()
 }
 
@@ -90,10 +90,10 @@ fn a_batch_of_8_is_4_batches_of_2() {
     let lengths: Vec<usize> = prepared.train.iter().map(|e| e.ids.len()).collect();
     assert!(lengths.iter().max().unwrap() > &(lengths.iter().min().unwrap() + 4), "{lengths:?}");
     let objective = objective(&prepared, &[]);
-    let gemma = model.gemma.train();
-    let whole = step(&objective, &gemma, &[(0..8).collect()]);
+    let decoder = model.decoder.train();
+    let whole = step(&objective, &decoder, &[(0..8).collect()]);
     let parts: Vec<Vec<usize>> = (0..4).map(|i| vec![i, 7 - i]).collect();
-    let accumulated = step(&objective, &gemma, &parts);
+    let accumulated = step(&objective, &decoder, &parts);
     assert!((whole.0 - accumulated.0).abs() < 1e-6, "{whole:?} {accumulated:?}");
     assert!((whole.1 - accumulated.1).abs() < 1e-6 * whole.1.max(1.0), "{whole:?} {accumulated:?}");
 }
@@ -107,9 +107,9 @@ fn packed_rows_have_the_loss_and_gradient_of_rows_of_their_own() {
     let lengths: Vec<usize> = prepared.train.iter().map(|e| e.ids.len()).collect();
     let rows = pack(&lengths, 96);
     assert!(rows.len() < 9);
-    let gemma = model.gemma.train();
-    let alone = step(&objective(&prepared, &[]), &gemma, &[(0..9).collect()]);
-    let packed = step(&objective(&prepared, &rows), &gemma, &[(0..rows.len()).collect()]);
+    let decoder = model.decoder.train();
+    let alone = step(&objective(&prepared, &[]), &decoder, &[(0..9).collect()]);
+    let packed = step(&objective(&prepared, &rows), &decoder, &[(0..rows.len()).collect()]);
     assert!((alone.0 - packed.0).abs() < 1e-5, "{alone:?} {packed:?}");
     assert!((alone.1 / packed.1 - 1.0).abs() < 1e-4, "{alone:?} {packed:?}");
 }
@@ -123,9 +123,9 @@ fn a_weight_counts_as_so_many_copies() {
     let mut copies = conversations(3);
     copies.push(copies[1].clone());
     let copied = prepare(&model.tokenizer, &copies, &config()).unwrap();
-    let gemma = model.gemma.train();
-    let a = step(&objective(&weighted, &[]), &gemma, &[(0..3).collect()]);
-    let b = step(&objective(&copied, &[]), &gemma, &[(0..4).collect()]);
+    let decoder = model.decoder.train();
+    let a = step(&objective(&weighted, &[]), &decoder, &[(0..3).collect()]);
+    let b = step(&objective(&copied, &[]), &decoder, &[(0..4).collect()]);
     assert!((a.0 - b.0).abs() < 1e-6 && (a.1 - b.1).abs() < 1e-5, "{a:?} {b:?}");
 }
 

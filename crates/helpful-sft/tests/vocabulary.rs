@@ -6,7 +6,7 @@ use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_model::{
     device,
-    gemma::{Gemma, GemmaConfig, Pass, RandomInit},
+    decoder::{Decoder, DecoderSpec, Pass, RandomInit},
     lora::{LoraConfig, add_adapter},
     tokenizer::Example,
 };
@@ -28,10 +28,10 @@ fn a_step_over_256000_tokens_stays_under_700_mib() {
         "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
         "num_key_value_heads": 1, "head_dim": 32,
     });
-    let config = GemmaConfig::from_json(config).unwrap();
+    let config = DecoderSpec::from_json(config).unwrap();
     let device = device::parse("cpu").unwrap();
-    let gemma = Gemma::load(&config, &mut RandomInit { seed: Seed(1), std: 0.02, device }).unwrap();
-    let gemma = add_adapter(gemma, &LoraConfig::default(), Seed(2)).unwrap().train();
+    let decoder = Decoder::load(&config, &mut RandomInit { seed: Seed(1), std: 0.02, device }).unwrap();
+    let decoder = add_adapter(decoder, &LoraConfig::default(), Seed(2)).unwrap().train();
     let example = |row: u32| Example {
         ids: (0..512).map(|i| (row * 9973 + i * 7919) % VOCABULARY).collect(),
         trained: vec![true; 512],
@@ -47,14 +47,14 @@ fn a_step_over_256000_tokens_stays_under_700_mib() {
         pass: Pass::default(),
     };
     let items = [0, 1, 2, 3];
-    let loss = objective.loss(&gemma, &items, Seed(3)).unwrap();
+    let loss = objective.loss(&decoder, &items, Seed(3)).unwrap();
     // Random weights know nothing: about ln(vocabulary) per token.
     assert!((loss.loss / objective.weight(&items) - (VOCABULARY as f64).ln()).abs() < 0.1);
     let mut grads = loss.surrogate.div_scalar(objective.weight(&items)).backward();
     let mut gradients = Gradients::default();
-    gradients.accumulate(&gemma, &mut grads);
+    gradients.accumulate(&decoder, &mut grads);
     assert!(gradients.norm().unwrap() > 0.0);
-    Optimizer::new(&TrainArgs::default()).step(gemma, gradients, 1.0, 1e-4);
+    Optimizer::new(&TrainArgs::default()).step(decoder, gradients, 1.0, 1e-4);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();

@@ -11,9 +11,9 @@
 //! | `bag.safetensors`, `bag-2.safetensors`, … | the networks over n-grams ([`Bag`]) |
 //! | `tokenizer.json` | the tokenizer of the encoders |
 //! | `model.safetensors`, `model-2.safetensors`, … | the encoders ([`Encoder`]) |
-//! | `adapter/`, `head.safetensors` | LoRA adapter (PEFT) and head on Gemma, whose base `config.json` names |
+//! | `adapter/`, `head.safetensors` | LoRA adapter (PEFT) and head on a decoder, whose base `config.json` names |
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -26,7 +26,7 @@ use crate::calibrate::Calibration;
 use crate::config::Task;
 use crate::ensemble::{EncoderModel, Ensemble};
 use crate::error::{Error, Result};
-use crate::gemma::{GemmaBase, GemmaClassifier};
+use crate::decoder::{DecoderBase, DecoderClassifier};
 use crate::model::{Encoder, EncoderShape};
 use crate::ngrams::{Bag, BagShape, LinearModel, Ngrams};
 use crate::outputs::Outputs;
@@ -73,9 +73,9 @@ pub struct FolderConfig {
     /// The sizes of the encoders; absent without encoders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<EncoderShape>,
-    /// The base of the head on Gemma; absent without one.
+    /// The base of the head on a decoder; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gemma: Option<GemmaBase>,
+    pub decoder: Option<DecoderBase>,
 }
 
 /// All parts of a classifier.
@@ -87,6 +87,19 @@ pub struct Checkpoint {
     pub models: Ensemble,
     /// From their scores to probabilities.
     pub calibration: Calibration,
+}
+
+/// The files in a classifier's folder that decide what it answers.
+///
+/// # Errors
+/// A `config.json` that is missing or damaged, or another file that is missing.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let config: FolderConfig = read_json(&dir.join(CONFIG))?;
+    let paths: Vec<PathBuf> = config.files().iter().map(|name| dir.join(name)).collect();
+    match paths.iter().find(|path| !path.is_file()) {
+        Some(path) => Err(Error::Checkpoint { path: path.clone(), problem: "is missing".into() }),
+        None => Ok(paths),
+    }
 }
 
 impl FolderConfig {
@@ -104,7 +117,7 @@ impl FolderConfig {
             bag_width: models.bags.first().map(|bag| bag.shape().width),
             encoders: models.encoders.len(),
             encoder: models.encoders.first().map(|model| model.shape.clone()),
-            gemma: models.gemma.as_ref().map(GemmaClassifier::base),
+            decoder: models.decoder.as_ref().map(DecoderClassifier::base),
         }
     }
 
@@ -116,7 +129,7 @@ impl FolderConfig {
         files.extend((0..self.bags).map(|i| numbered("bag", i)));
         files.extend((self.encoders > 0).then(|| TOKENIZER.into()));
         files.extend((0..self.encoders).map(|i| numbered("model", i)));
-        files.extend(self.gemma.iter().flat_map(|_| GemmaClassifier::files()));
+        files.extend(self.decoder.iter().flat_map(|_| DecoderClassifier::files()));
         files
     }
 
@@ -145,7 +158,7 @@ impl FolderConfig {
             return Some(format!("sizes {:?} for {} encoders", self.encoder, self.encoders));
         }
         let Some(shape) = &self.encoder else {
-            let nothing = !self.has_ngrams() && self.gemma.is_none();
+            let nothing = !self.has_ngrams() && self.decoder.is_none();
             return nothing.then(|| "there is no model".into());
         };
         if self.outputs.len() != shape.n_outputs {
@@ -168,9 +181,9 @@ impl Checkpoint {
     /// # Errors
     /// When a weight cannot be read from the device or a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let Ensemble { ngrams, linear, bags, encoders, gemma, .. } = &self.models;
-        if let Some(gemma) = gemma {
-            gemma.save(dir)?;
+        let Ensemble { ngrams, linear, bags, encoders, decoder, .. } = &self.models;
+        if let Some(decoder) = decoder {
+            decoder.save(dir)?;
         }
         if let Some(ngrams) = ngrams {
             ngrams.save(&dir.join(NGRAMS))?;
@@ -217,8 +230,8 @@ impl Checkpoint {
         if let Some(shape) = &config.encoder {
             models.encoders = load_encoders(dir, shape, config.encoders, device)?;
         }
-        if let Some(base) = &config.gemma {
-            models.gemma = Some(GemmaClassifier::load(dir, base, n_outputs, device)?);
+        if let Some(base) = &config.decoder {
+            models.decoder = Some(DecoderClassifier::load(dir, base, n_outputs, device)?);
         }
 
         let path = dir.join(CALIBRATION);

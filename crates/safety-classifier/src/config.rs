@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibrate::CalibrationMethod;
 use crate::error::{Error, Result};
-use crate::gemma::GemmaConfig;
+use crate::decoder::DecoderConfig;
 use crate::ngrams::{BagConfig, LinearConfig, NgramConfig};
 use crate::warm_start::WarmStart;
 use crate::written::WrittenConfig;
@@ -37,8 +37,8 @@ pub struct ClassifierConfig {
     pub bags: usize,
     /// Their sizes and training.
     pub bag: BagConfig,
-    /// The head on Gemma; used by `gemma`.
-    pub gemma: GemmaConfig,
+    /// The head on a decoder; used by `decoder`.
+    pub decoder: DecoderConfig,
     /// Encoders that are trained, each from a seed of its own; their scores are weighed together.
     pub encoders: usize,
     /// Undo disguises (look-alike letters, leetspeak, letters set apart, …) before anything else;
@@ -125,8 +125,8 @@ pub enum Architecture {
     Linear,
     /// All of these: their log-probabilities are summed, with weights fitted on the held-out texts.
     Hybrid,
-    /// A head on Gemma with LoRA alone.
-    Gemma,
+    /// A head on a decoder with LoRA alone.
+    Decoder,
 }
 
 impl Architecture {
@@ -165,7 +165,7 @@ impl Default for ClassifierConfig {
             linear: LinearConfig::default(),
             bags: 0,
             bag: BagConfig::default(),
-            gemma: GemmaConfig::default(),
+            decoder: DecoderConfig::default(),
             encoders: 1,
             fold: false,
             vocab_size: 4096,
@@ -227,8 +227,8 @@ impl ClassifierConfig {
             let problem = format!("{} is below {SMALLEST_VOCABULARY}", self.vocab_size);
             return Err(config("vocab_size", problem));
         }
-        if self.gemma.max_length < 2 {
-            return Err(config("gemma.max_length", "must be at least 2 tokens".into()));
+        if self.decoder.max_length < 2 {
+            return Err(config("decoder.max_length", "must be at least 2 tokens".into()));
         }
         if self.max_length < 2 {
             return Err(config("max_length", "must be at least 2 tokens".into()));
@@ -243,7 +243,7 @@ impl ClassifierConfig {
         let shares = [
             ("dropout", self.dropout),
             ("token_dropout", self.token_dropout),
-            ("gemma.dropout", self.gemma.dropout),
+            ("decoder.dropout", self.decoder.dropout),
             ("bag.dropout", self.bag.dropout),
             ("bag.ngram_dropout", self.bag.ngram_dropout),
             ("label_smoothing", self.label_smoothing),

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::gemma::GemmaClassifier;
+use crate::decoder::DecoderClassifier;
 use crate::inference::CpuEncoder;
 use crate::model::{Encoder, EncoderShape};
 use crate::network::{self, Network};
@@ -109,7 +109,7 @@ pub struct Ensemble {
     /// The encoders; they share a tokenizer.
     pub encoders: Vec<EncoderModel>,
     /// A head on a language model, if there is one.
-    pub gemma: Option<GemmaClassifier>,
+    pub decoder: Option<DecoderClassifier>,
     /// Whether texts are folded first.
     pub fold: bool,
     /// What the models' outputs stand for.
@@ -137,9 +137,9 @@ impl Ensemble {
             models.iter().enumerate().map(|(i, model)| (name(i), model as &dyn TextModel)).collect()
         }
         let linear = self.linear.iter().map(|model| ("linear".into(), model as &dyn TextModel));
-        let gemma = self.gemma.iter().map(|model| ("gemma".into(), model as &dyn TextModel));
+        let decoder = self.decoder.iter().map(|model| ("decoder".into(), model as &dyn TextModel));
         let (bags, encoders) = (numbered("bag", &self.bags), numbered("encoder", &self.encoders));
-        linear.chain(bags).chain(encoders).chain(gemma).collect()
+        linear.chain(bags).chain(encoders).chain(decoder).collect()
     }
 
     /// Number of models.

@@ -1,6 +1,6 @@
 //! Stage 1: sorts text into safe and four kinds of harm.
 //!
-//! Small models over tokens and n-grams, or a head on Gemma ([`gemma`]), are trained on labelled texts
+//! Small models over tokens and n-grams, or a head on a decoder ([`decoder`]), are trained on labelled texts
 //! ([`train`]), and their probabilities are calibrated on held-out texts. A folder holds all of it;
 //! [`SafetyClassifier::load`] reads one and [`SafetyClassifier::predict`] classifies texts.
 //! The labels are those of the config: a text with another label is an error, never a default.
@@ -19,7 +19,7 @@ pub mod error;
 pub mod evaluate;
 pub mod explain;
 pub mod fairness;
-pub mod gemma;
+pub mod decoder;
 mod html;
 pub mod identity;
 pub mod inference;
@@ -44,6 +44,7 @@ mod warm_start;
 mod weights;
 pub mod written;
 
+pub use checkpoint::files;
 pub use config::{Architecture, ClassWeights, ClassifierConfig, Pooling, Task};
 pub use error::{Error, Result};
 pub use evaluate::evaluate;

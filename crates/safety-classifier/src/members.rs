@@ -12,7 +12,7 @@ use crate::config::{Architecture, ClassifierConfig};
 use crate::data::{Dataset, Sample};
 use crate::ensemble::{EncoderModel, Ensemble, prepare};
 use crate::error::Result;
-use crate::gemma::{GemmaClassifier, GemmaConfig, GemmaHead};
+use crate::decoder::{DecoderClassifier, DecoderConfig, DecoderHead};
 use crate::model::{Encoder, EncoderShape};
 use crate::network::{Network, Noise};
 use crate::ngrams::{Bag, BagShape, LinearModel, Ngrams};
@@ -99,8 +99,8 @@ pub(crate) fn train_members(
     if config.architecture.has_encoder() {
         networks.extend(train_encoders(&mut models, texts, config, device, out_dir)?);
     }
-    if config.architecture == Architecture::Gemma {
-        networks.extend(train_gemma(&mut models, texts, config, device, out_dir)?);
+    if config.architecture == Architecture::Decoder {
+        networks.extend(train_decoder(&mut models, texts, config, device, out_dir)?);
     }
     Ok((models, networks))
 }
@@ -201,8 +201,8 @@ fn train_encoders(
     Ok(reports)
 }
 
-/// Trains a head and an adapter on Gemma.
-fn train_gemma(
+/// Trains a head and an adapter on a decoder.
+fn train_decoder(
     models: &mut Ensemble,
     texts: &Prepared,
     config: &ClassifierConfig,
@@ -211,17 +211,17 @@ fn train_gemma(
 ) -> Result<Vec<NetworkTraining>> {
     let seeds = seed(config);
     let n_outputs = texts.outputs.len();
-    let new = GemmaClassifier::new(&config.gemma, n_outputs, seeds.derive("weights"), device)?;
+    let new = DecoderClassifier::new(&config.decoder, n_outputs, seeds.derive("weights"), device)?;
     let encode = |texts: &[String]| -> Result<Vec<Vec<u32>>> {
         texts.iter().map(|text| Ok(new.encode(text)?.0)).collect()
     };
     let (train, held_out) = (encode(&texts.train)?, encode(&texts.held_out)?);
-    let noise = noise(config.gemma.dropout, 0.0);
-    let objective = token_objective::<GemmaHead>(&train, &held_out, texts, noise, config);
-    let GemmaConfig { lora, max_length, dropout, train: args, .. } = &config.gemma;
+    let noise = noise(config.decoder.dropout, 0.0);
+    let objective = token_objective::<DecoderHead>(&train, &held_out, texts, noise, config);
+    let DecoderConfig { lora, max_length, dropout, train: args, .. } = &config.decoder;
     let base = &new.language.base_fingerprint;
     let members = Members {
-        name: "gemma",
+        name: "decoder",
         args,
         config,
         out_dir,
@@ -230,7 +230,7 @@ fn train_gemma(
         training: config.train.seed,
     };
     let (mut networks, reports) = members.each(1, &objective, |_| new.network.clone())?;
-    models.gemma = networks.pop().map(|network| new.clone().trained(network));
+    models.decoder = networks.pop().map(|network| new.clone().trained(network));
     Ok(reports)
 }
 

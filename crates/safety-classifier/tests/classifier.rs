@@ -11,7 +11,7 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use safety_classifier::assess::{AssessConfig, assess};
 use safety_classifier::explain::explain;
-use safety_classifier::gemma::GemmaConfig;
+use safety_classifier::decoder::DecoderConfig;
 use safety_classifier::ngrams::BagConfig;
 use safety_classifier::{
     Architecture, ClassifierConfig, Pooling, Report, SafetyClassifier, Task, WarmStart, evaluate,
@@ -323,18 +323,18 @@ fn a_text_can_have_several_labels() {
 fn a_head_on_gemma_is_trained_kept_and_loaded() {
     let dir = tempfile::tempdir().unwrap();
     let base = format!("{}/../../artifacts/models/mini-gemma", env!("CARGO_MANIFEST_DIR"));
-    let gemma = GemmaConfig {
+    let decoder = DecoderConfig {
         model: base,
         max_length: 32,
         lora: LoraConfig { r: 4, ..LoraConfig::default() },
         train: TrainArgs {
             learning_rate: 2e-3,
             num_train_epochs: 4.0,
-            ..GemmaConfig::default().train
+            ..DecoderConfig::default().train
         },
-        ..GemmaConfig::default()
+        ..DecoderConfig::default()
     };
-    let config = ClassifierConfig { architecture: Architecture::Gemma, gemma, ..config() };
+    let config = ClassifierConfig { architecture: Architecture::Decoder, decoder, ..config() };
     let report = train(&config, &records(240, 1), &Device::flex(), dir.path()).unwrap();
     assert!(report.held_out.accuracy > 0.9, "{}", report.markdown());
     for file in

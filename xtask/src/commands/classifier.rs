@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigArgs;
 use crate::{
-    config::{self, Config},
+    config::{self, ClassifierStage, Config, Many},
     input,
 };
 
@@ -123,22 +123,9 @@ struct ClassifierRun {
 #[serde(default, deny_unknown_fields)]
 struct ClassifierData {
     /// To train on.
-    train: OneOrMany,
+    train: Many<Source>,
     /// To evaluate and calibrate on. Absent: a share of `train`.
-    valid: OneOrMany,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    Many(Vec<Source>),
-    One(Source),
-}
-
-impl Default for OneOrMany {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
+    valid: Many<Source>,
 }
 
 fn seed() -> u64 {
@@ -229,7 +216,17 @@ fn read_run(path: &Path, sets: &[String]) -> Result<ClassifierRun> {
     if value.get("constitution").is_some() {
         let args = ConfigArgs { config: path.into(), sets: sets.to_vec() };
         let Config { seed, device, classifier, .. } = args.read()?;
-        return Ok(ClassifierRun { seed, device, data: ClassifierData::default(), classifier });
+        let data = ClassifierData::default();
+        return match classifier {
+            ClassifierStage::Train(classifier) => {
+                Ok(ClassifierRun { seed, device, data, classifier: *classifier })
+            }
+            ClassifierStage::From(dir) => bail!(
+                "config {}: its classifier is that of {}; there is nothing to train",
+                path.display(),
+                dir.display()
+            ),
+        };
     }
     let own_seed = value.get("classifier").and_then(|c| c.get("train")?.get("seed")).is_some();
     let mut run: ClassifierRun = config::parse(value, path)?;
@@ -261,13 +258,9 @@ fn split(records: &[LabelledText], path: &Path, config: &ClassifierConfig) -> Re
     Ok(Dataset::new(records, config, train::seed(config))?)
 }
 
-fn read_sources(sources: &OneOrMany, labels: &[String]) -> Result<Vec<LabelledText>> {
-    let sources = match sources {
-        OneOrMany::Many(sources) => sources.as_slice(),
-        OneOrMany::One(source) => std::slice::from_ref(source),
-    };
+fn read_sources(sources: &Many<Source>, labels: &[String]) -> Result<Vec<LabelledText>> {
     let mut records = Vec::new();
-    for source in sources {
+    for source in &sources.0 {
         records.extend(source.read(&input::file(&source.path)?.path, labels)?);
     }
     Ok(records)

@@ -1,15 +1,19 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use cai_data::constitution::Constitution;
-use cai_model::{device, gemma::GemmaConfig, model::LanguageModel};
+use cai_model::{device, model::LanguageModel, source::ModelSource};
 use clap::Args;
 use sysinfo::{Disks, System};
 
 use super::{ConfigArgs, message};
 use crate::{
-    config::{Config, DataConfig},
-    input, memory,
+    config::{ClassifierStage, Config, DataConfig},
+    forecast, input, memory,
+    pipeline::{self, human},
 };
 
 /// Check config, files, devices, disk and memory before anything is trained, and say what to do
@@ -92,12 +96,19 @@ impl Doctor {
     }
 
     fn model(&mut self, dir: &Path, settings: &Config) {
-        let Some(config) = self.note(GemmaConfig::read(dir).map_err(Into::into), |c| {
-            let parameters = c.num_parameters() as f64 / 1e6;
-            format!("{:?}, {parameters:.1} M parameters, {} layers", c.variant, c.num_hidden_layers)
+        let source = ModelSource::open(dir, settings.tokenizer.as_deref()).map_err(Into::into);
+        let Some(source) = self.note(source, |source| {
+            let (spec, tokens) = (&source.spec, source.tokenizer.vocab_size());
+            let parameters = spec.num_parameters() as f64 / 1e6;
+            format!(
+                "{}, {parameters:.1} M parameters, {} layers; tokenizer of {tokens} tokens",
+                spec.raw["model_type"].as_str().unwrap_or("a decoder"),
+                spec.layers.len()
+            )
         }) else {
             return;
         };
+        let config = source.spec;
         let lora = settings.sft.lora.num_parameters(&config);
         let percent = 100.0 * lora as f64 / config.num_parameters() as f64;
         let rank = settings.sft.lora.r;
@@ -129,19 +140,70 @@ impl Doctor {
                 false => self.good(text),
             }
         }
-        let loaded = device::parse("cpu").and_then(|cpu| LanguageModel::load(dir, None, &cpu));
-        self.note(loaded.map_err(Into::into), |model| {
-            format!("weights and tokenizer load ({} tokens)", model.tokenizer.vocab_size())
+        // A device that is not there was found before.
+        let there = device::parse(&settings.device).ok();
+        let device = there.as_ref().map_or_else(|| device::parse("cpu"), |there| Ok(there.clone()));
+        let loaded = device.map_err(Into::into).and_then(|device| {
+            Ok(LanguageModel::load_with(dir, &settings.load_options(), &device)?)
         });
+        let Some(model) = self.note(loaded, |_| "weights load".into()) else { return };
+        self.control_tokens(&model, settings);
+        if there.is_some() {
+            self.time(settings, model);
+        }
+    }
+
+    /// Control tokens that the model cannot tell from others: it would never end a turn.
+    fn control_tokens(&mut self, model: &LanguageModel, settings: &Config) {
+        let unknown = model.untold_tokens();
+        let trained = settings.sft.lora.trains_rows(&unknown);
+        match unknown.is_empty() || trained {
+            true => self.good("the chat template's control tokens can be learned".into()),
+            false => self.bad(model.untold_advice(&unknown)),
+        }
+    }
+
+    /// Reads the data and measures the model for some seconds.
+    fn time(&mut self, config: &Config, model: LanguageModel) {
+        let measured = (|| {
+            let dir = tempfile::tempdir()?;
+            let summary = pipeline::make_data(config, dir.path())?;
+            let data = forecast::data(config, dir.path(), &model.tokenizer)?;
+            let rates = forecast::rates(config, dir.path(), model)?;
+            Ok((summary, forecast::steps(config, &data, &rates), rates))
+        })();
+        let Some((_, steps, _)) = self.note(measured, |(summary, _, rates)| {
+            let written: Vec<String> =
+                rates.write.iter().map(|(rows, rate)| format!("{rate:.0} ({rows} rows)")).collect();
+            format!(
+                "data: {summary}\nok    tokens a second: {:.0} read, {} written, {:.0} trained on",
+                rates.read,
+                written.join(", "),
+                rates.train
+            )
+        }) else {
+            return;
+        };
+        let mut all = Duration::ZERO;
+        for (step, duration) in steps {
+            self.good(format!("time: up to {} for {step}", human(duration)));
+            all += duration;
+        }
+        self.good(format!("time: up to {} in all, the classifier aside", human(all)));
     }
 
     fn data(&mut self, config: &Config) {
-        let DataConfig::Files(files) = &config.data else {
+        if let DataConfig::World(_) = &config.data {
             self.good("data: made by the mini world".into());
-            return;
-        };
-        for source in files.sources() {
-            self.note(input::file(source), |file| format!("data {}", file.path.display()));
+        }
+        for path in config.data_files() {
+            self.note(input::file(path), |file| format!("data {}", file.path.display()));
+        }
+        if let ClassifierStage::From(dir) = &config.classifier {
+            let files = safety_classifier::files(dir).map_err(Into::into);
+            self.note(files, |files| {
+                format!("classifier {}, {} files; none is trained", dir.display(), files.len())
+            });
         }
     }
 

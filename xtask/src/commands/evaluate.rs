@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cai_data::{jsonl, record::Conversation, world::World};
-use cai_model::{device, lora::ADAPTER_CONFIG, quantize::Bits};
+use cai_model::{device, lora::ADAPTER_CONFIG, source::Quantize, tokenizer::TemplateChoice};
 use clap::Args;
 use evaluator::judges::LmJudge;
 use evaluator::{ModelSpec, WorldJudge};
@@ -48,9 +48,9 @@ pub struct EvaluateArgs {
     /// Replies of each model to each prompt; needs evaluation.temperature above 0.
     #[arg(long, value_name = "K")]
     samples: Option<usize>,
-    /// Hold the base in this many bits per weight: 8 or 4 (CPU).
+    /// Hold the base in 8 or 4 bits per weight, or (a GGUF file) as stored (CPU).
     #[arg(long, value_name = "BITS")]
-    quantize: Option<Bits>,
+    quantize: Option<Quantize>,
     /// Folder to write.
     #[arg(long, visible_alias = "output-dir")]
     out: PathBuf,
@@ -111,7 +111,7 @@ pub(super) fn spec(text: &str, run: &Path) -> Result<ModelSpec> {
         Some((model, adapter)) => (model, Some(PathBuf::from(adapter))),
         None => (model, None),
     };
-    Ok(ModelSpec { name: name.into(), dir: input::model(model)?.path, adapter })
+    Ok(ModelSpec { adapter, ..ModelSpec::base(name, input::model(model)?.path) })
 }
 
 /// The base of a run, or the adapter that one of its stages trained.
@@ -136,11 +136,17 @@ fn of_run(name: &str, run: &Path) -> Result<ModelSpec> {
     #[derive(Deserialize)]
     struct Settings {
         model: String,
+        #[serde(default)]
+        tokenizer: Option<PathBuf>,
+        #[serde(default)]
+        chat_template: Option<TemplateChoice>,
     }
     let path = run.join("run.yaml");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("--models {name}: cannot read {}; give --run", path.display()))?;
     let settings: Settings =
         serde_yaml::from_str(&text).with_context(|| path.display().to_string())?;
-    Ok(ModelSpec { name: name.into(), dir: input::model(&settings.model)?.path, adapter })
+    let Settings { model, tokenizer, chat_template } = settings;
+    let base = ModelSpec::base(name, input::model(&model)?.path);
+    Ok(ModelSpec { adapter, tokenizer, chat_template, ..base })
 }

@@ -124,7 +124,7 @@ pub fn run(args: GenerateArgs) -> Result<()> {
     sampling.check()?;
     let mut model = args.model.load()?;
     if args.merge_adapter {
-        model.gemma = merge_adapter(model.gemma).0;
+        model.decoder = merge_adapter(model.decoder).0;
     }
     let requests = prompts
         .iter()

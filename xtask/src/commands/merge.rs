@@ -7,7 +7,6 @@ use burn::{
 };
 use cai_data::record::Message;
 use cai_model::{
-    checkpoint::save_folder,
     lora::{WeightChange, largest_change, merge_adapter, prompt_logits},
     model::LanguageModel,
 };
@@ -70,19 +69,19 @@ pub fn run(args: MergeArgs) -> Result<()> {
     let ids = prompt_ids(&model, &args.prompts)?;
     let with_adapter = prompt_logits(&model, &ids)?;
 
-    let (merged, weight_change) = merge_adapter(model.gemma);
-    model.gemma = merged;
+    let (merged, weight_change) = merge_adapter(model.decoder);
+    model.decoder = merged;
     let largest_logit_change = largest_change(&with_adapter, &prompt_logits(&model, &ids)?);
     let (dtype, name) = match args.dtype {
         Type::F32 => (DType::F32, "f32"),
         Type::Bf16 => (DType::BF16, "bf16"),
     };
-    save_folder(&model.gemma, Some(&model.dir), dtype, &args.out)?;
-    model.gemma = model.gemma.map(&mut Rounded(dtype));
+    model.save_folder(dtype, &args.out)?;
+    model.decoder = model.decoder.map(&mut Rounded(dtype));
     let as_written = largest_change(&with_adapter, &prompt_logits(&model, &ids)?);
 
     let report = Report {
-        base: model.dir,
+        base: model.path,
         adapter: args.model.adapter,
         dtype: name,
         weight_change,

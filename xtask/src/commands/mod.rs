@@ -26,7 +26,12 @@ pub mod test;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use cai_model::{device, model::LanguageModel, quantize::Bits, tokenizer::ChatTokenizer};
+use cai_model::{
+    device,
+    model::{LanguageModel, LoadOptions},
+    source::{ModelSource, Quantize},
+    tokenizer::{ChatTokenizer, TemplateChoice},
+};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{config::Config, input};
@@ -141,32 +146,61 @@ impl ConfigArgs {
 /// A model on the command line.
 #[derive(Args, Clone)]
 pub struct ModelArgs {
-    /// Model folder, or hub:OWNER/NAME[@REVISION].
+    /// Model folder, GGUF file, or hub:OWNER/NAME[@REVISION].
     #[arg(long, default_value = "artifacts/models/mini-gemma")]
     pub model: String,
     /// PEFT adapter folder.
     #[arg(long)]
     pub adapter: Option<PathBuf>,
+    #[command(flatten)]
+    pub base: BaseArgs,
+}
+
+/// How a base model is loaded.
+#[derive(Args, Clone)]
+pub struct BaseArgs {
     /// cpu, cuda[:n], vulkan[:n], wgpu[:n].
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Hold the base in this many bits per weight: 8 or 4 (CPU).
+    /// Hold the base in 8 or 4 bits per weight, or (a GGUF file) as stored (CPU).
     #[arg(long, value_name = "BITS")]
-    pub quantize: Option<Bits>,
+    pub quantize: Option<Quantize>,
+    /// Folder whose tokenizer takes the place of the model's own.
+    #[arg(long, value_name = "DIR")]
+    pub tokenizer: Option<PathBuf>,
+    /// Chat template in place of the model's own: gemma, chatml, plain, or a Jinja file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub chat_template: Option<TemplateChoice>,
+}
+
+impl BaseArgs {
+    /// Loads the base that `model` names.
+    pub fn load(&self, model: &str, adapter: Option<PathBuf>) -> Result<LanguageModel> {
+        let options = LoadOptions {
+            adapter,
+            quantize: self.quantize,
+            tokenizer: self.tokenizer.clone(),
+            chat_template: self.chat_template.clone(),
+        };
+        let device = device::parse(&self.device)?;
+        Ok(LanguageModel::load_with(&input::model(model)?.path, &options, &device)?)
+    }
 }
 
 impl ModelArgs {
-    /// The tokenizer alone.
+    /// The tokenizer alone, with the chat template that is asked for.
     pub fn tokenizer(&self) -> Result<ChatTokenizer> {
-        Ok(ChatTokenizer::from_dir(&input::model(&self.model)?.path)?)
+        let path = input::model(&self.model)?.path;
+        let tokenizer = ModelSource::open(&path, self.base.tokenizer.as_deref())?.tokenizer;
+        Ok(match &self.base.chat_template {
+            Some(choice) => tokenizer.with_choice(choice)?,
+            None => tokenizer,
+        })
     }
 
     /// Loads it.
     pub fn load(&self) -> Result<LanguageModel> {
-        let device = device::parse(&self.device)?;
-        let base = input::model(&self.model)?;
-        let adapter = self.adapter.as_deref();
-        Ok(LanguageModel::load_quantized(&base.path, adapter, self.quantize, &device)?)
+        self.base.load(&self.model, self.adapter.clone())
     }
 }
 

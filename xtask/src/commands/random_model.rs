@@ -4,8 +4,9 @@ use anyhow::{Context, Result, anyhow};
 use burn::tensor::DType;
 use cai_data::seed::Seed;
 use cai_model::{
-    checkpoint::write_random_model,
-    gemma::{GemmaConfig, PRESETS, preset},
+    export::write_random_model,
+    decoder::DecoderSpec,
+    families::{PRESETS, preset},
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};
 
@@ -38,7 +39,7 @@ enum Type {
 /// Runs the command.
 pub fn run(args: RandomModelArgs) -> Result<()> {
     let config = preset(&args.preset).context("unknown preset")?;
-    let config = GemmaConfig::from_json(config).map_err(|reason| anyhow!(reason))?;
+    let config = DecoderSpec::from_json(config).map_err(|reason| anyhow!(reason))?;
     let dtype = match args.dtype {
         Type::F32 => DType::F32,
         Type::Bf16 => DType::BF16,

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use cai_model::{device, quantize::Bits};
+use cai_model::{device, source::Quantize};
 use clap::Args;
 use evaluator::HarmScorer;
 use evaluator::redteam::{RedTeam, read_goals};
@@ -35,9 +35,9 @@ pub struct RedteamArgs {
     /// Use this many goals and this many harmless requests, the first ones.
     #[arg(long)]
     max_goals: Option<usize>,
-    /// Hold the base in this many bits per weight: 8 or 4 (CPU).
+    /// Hold the base in 8 or 4 bits per weight, or (a GGUF file) as stored (CPU).
     #[arg(long, value_name = "BITS")]
-    quantize: Option<Bits>,
+    quantize: Option<Quantize>,
     /// Folder to write.
     #[arg(long)]
     out: PathBuf,

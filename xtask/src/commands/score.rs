@@ -80,14 +80,16 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     };
     let scores = run(&model)?;
     if args.compare {
-        let per_weight = model.gemma.bytes_per_weight();
+        let per_weight = model.decoder.bytes_per_weight();
         drop(model);
-        let stored = ModelArgs { quantize: None, ..args.model.clone() }.load()?;
+        let mut stored = args.model.clone();
+        stored.base.quantize = None;
+        let stored = stored.load()?;
         let change = LogprobChange::new(&run(&stored)?, &scores);
         println!(
             "{per_weight:.4} bytes per weight, stored {:.4}; mean log-probability of {} tokens {:.5}, \
              stored {:.5}; absolute change {:.5} on average, {:.4} at most",
-            stored.gemma.bytes_per_weight(),
+            stored.decoder.bytes_per_weight(),
             change.tokens,
             change.after,
             change.before,

@@ -8,7 +8,7 @@ use cai_server::{Keys, Parts, ServeConfig, Server};
 use clap::Args;
 use safety_classifier::SafetyClassifier;
 
-use super::ModelArgs;
+use super::BaseArgs;
 use crate::config;
 
 /// What `--help` ends with.
@@ -32,7 +32,7 @@ const BASE: &str = "base";
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ServeArgs {
-    /// Model folder, or hub:OWNER/NAME[@REVISION]; requests call it `base`.
+    /// Model folder, GGUF file, or hub:OWNER/NAME[@REVISION]; requests call it `base`.
     #[arg(long, default_value = "artifacts/models/mini-gemma")]
     model: String,
     /// PEFT adapter folder, served under a name of its own; may be given several times.
@@ -53,12 +53,8 @@ pub struct ServeArgs {
     /// File of API keys, one a line; without keys, everybody is served.
     #[arg(long, value_name = "FILE")]
     api_keys: Option<PathBuf>,
-    /// cpu, cuda[:n], vulkan[:n], wgpu[:n].
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Hold the base in this many bits per weight: 8 or 4 (CPU).
-    #[arg(long, value_name = "BITS")]
-    quantize: Option<cai_model::quantize::Bits>,
+    #[command(flatten)]
+    base: BaseArgs,
     /// Limits, and the rest of the settings.
     #[arg(long, default_value = "configs/serve.yaml")]
     config: PathBuf,
@@ -75,8 +71,7 @@ pub fn run(args: ServeArgs) -> Result<()> {
     if !args.host.is_loopback() && !keys.required() {
         tracing::warn!("everybody who reaches {} is served: there are no API keys", args.host);
     }
-    let ServeArgs { model, device, quantize, .. } = args;
-    let model = ModelArgs { model, adapter: None, device, quantize }.load()?;
+    let model = args.base.load(&args.model, None)?;
     let classifier = match &args.classifier {
         Some(dir) => Some(SafetyClassifier::load(dir, &model.device)?),
         None => None,

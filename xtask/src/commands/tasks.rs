@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cai_data::jsonl;
-use cai_model::{device, quantize::Bits};
+use cai_model::{device, source::Quantize};
 use clap::Args;
 use evaluator::tasks::{self, Form, Records, Task, TaskSpec};
 
@@ -42,9 +42,9 @@ pub struct TasksArgs {
     /// Ask plain-text tasks through the model's chat template.
     #[arg(long)]
     apply_chat_template: bool,
-    /// Hold the base in this many bits per weight: 8 or 4 (CPU).
+    /// Hold the base in 8 or 4 bits per weight, or (a GGUF file) as stored (CPU).
     #[arg(long, value_name = "BITS")]
-    quantize: Option<Bits>,
+    quantize: Option<Quantize>,
     /// Folder to write.
     #[arg(long, visible_alias = "output-path")]
     out: Option<PathBuf>,

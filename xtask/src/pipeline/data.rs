@@ -2,48 +2,51 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail};
-use cai_data::{
-    atomic, dataset, jsonl,
-    record::{Conversation, EvalPrompt, LabelledText, PreferencePair},
-    world::World,
-};
+use anyhow::Result;
+use cai_data::{atomic, jsonl, record::Conversation, world::World};
 use critique_revision::CritiquePrompt;
 use serde::Serialize;
 
+use super::{counted, files};
 use crate::{
-    config::{Config, DataConfig, FileData, WorldData},
+    config::{Config, DataConfig, WorldData},
     input,
-    pipeline::Stage,
 };
 
 /// What was read and what was left out.
-#[derive(Default, Serialize)]
-struct Report {
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
     /// Records of each file that was written.
     written: BTreeMap<String, usize>,
-    /// Records read, used and left out by reason, of each source file.
-    sources: BTreeMap<String, Source>,
+    /// What became of the records of each file that was read.
+    pub sources: Vec<SourceReport>,
 }
 
-#[derive(Default, Serialize)]
-struct Source {
-    total: usize,
-    used: usize,
-    left_out: BTreeMap<String, usize>,
+/// Records read, used and left out by reason.
+#[derive(Debug, Serialize)]
+pub(super) struct SourceReport {
+    /// The key below `data.files`.
+    pub r#for: String,
+    pub path: String,
+    pub total: usize,
+    pub used: usize,
+    pub left_out: BTreeMap<String, usize>,
+}
+
+impl fmt::Display for SourceReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { r#for: name, used, total, left_out, .. } = self;
+        write!(f, "{used} of {total} {name} records used (left out: {})", counted(left_out))
+    }
 }
 
 /// The files that the stage reads.
-pub fn inputs(config: &DataConfig) -> Result<Vec<PathBuf>> {
-    match config {
-        DataConfig::World(_) => Ok(Vec::new()),
-        DataConfig::Files(files) => {
-            files.sources().map(|source| Ok(input::file(source)?.path)).collect()
-        }
-    }
+pub fn inputs(config: &Config) -> Result<Vec<PathBuf>> {
+    config.data_files().into_iter().map(|path| Ok(input::file(path)?.path)).collect()
 }
 
 /// Writes the records of all stages into `dir`.
@@ -51,19 +54,15 @@ pub fn run(config: &Config, dir: &Path) -> Result<String> {
     let mut report = Report::default();
     match &config.data {
         DataConfig::World(counts) => world(config, counts, dir, &mut report)?,
-        DataConfig::Files(files) => from_files(config, files, dir, &mut report)?,
+        DataConfig::Files(files) => files::run(config, files, dir, &mut report)?,
     }
     atomic::write_json(&dir.join("report.json"), &report)?;
-    let sources: Vec<String> = report.sources.values().map(describe).collect();
-    let written: Vec<String> =
-        report.written.iter().map(|(name, n)| format!("{n} {name}")).collect();
-    Ok([sources, written].concat().join(", "))
-}
-
-fn describe(source: &Source) -> String {
-    let reasons: Vec<String> =
-        source.left_out.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-    format!("{} of {} records used (left out: {})", source.used, source.total, reasons.join(", "))
+    let sources: Vec<String> = report.sources.iter().map(SourceReport::to_string).collect();
+    if !sources.is_empty() {
+        return Ok(sources.join("; "));
+    }
+    let written = report.written.iter().map(|(name, n)| format!("{n} {name}"));
+    Ok(written.collect::<Vec<_>>().join(", "))
 }
 
 fn world(config: &Config, counts: &WorldData, dir: &Path, report: &mut Report) -> Result<()> {
@@ -92,101 +91,8 @@ fn world(config: &Config, counts: &WorldData, dir: &Path, report: &mut Report) -
     save(dir, "evaluation", &evaluation, report)
 }
 
-fn from_files(config: &Config, files: &FileData, dir: &Path, report: &mut Report) -> Result<()> {
-    let limit = files.limit.unwrap_or(usize::MAX);
-    let pairs = match &files.pairs {
-        Some(source) => {
-            let pairs = pairs(source, files, report)?;
-            save(dir, "pairs", &pairs, report)?;
-            pairs
-        }
-        None => Vec::new(),
-    };
-    let helpful: Vec<Conversation> = match &files.helpful {
-        Some(source) => conversations(source, files, report)?.into_iter().take(limit).collect(),
-        None => pairs.iter().map(|pair| pair.chosen_conversation()).collect(),
-    };
-    save(dir, "helpful", &helpful, report)?;
-    save(dir, "sl_cai_helpful", &helpful, report)?;
-    for (name, source) in [("red_team", &files.red_team), ("harmless", &files.harmless)] {
-        if let Some(source) = source {
-            let prompts: Vec<_> = prompts(source, files, report)?.into_iter().take(limit).collect();
-            save(dir, name, &prompts, report)?;
-        }
-    }
-    if let Some(source) = &files.labelled {
-        let path = input::file(source)?.path;
-        let texts: Vec<LabelledText> = jsonl::read(&path)?;
-        save(dir, "labelled", texts.iter().take(limit), report)?;
-    }
-    if let Some(source) = &files.evaluation {
-        let prompts: Vec<EvalPrompt> = jsonl::read(&input::file(source)?.path)?;
-        save(dir, "evaluation", &prompts, report)?;
-    }
-    check_complete(config, dir)
-}
-
-/// Conversations as they are, or the chosen replies of preference pairs.
-fn conversations(source: &str, files: &FileData, report: &mut Report) -> Result<Vec<Conversation>> {
-    let path = input::file(source)?.path;
-    if !holds_pairs(&path)? {
-        return Ok(dataset::read_conversations(&path)?);
-    }
-    let pairs = pairs(source, files, report)?;
-    Ok(pairs.iter().map(|pair| pair.chosen_conversation()).collect())
-}
-
-/// Prompts as they are, or those of preference pairs. A prompt's id is its place in the file.
-fn prompts(source: &str, files: &FileData, report: &mut Report) -> Result<Vec<CritiquePrompt>> {
-    let path = input::file(source)?.path;
-    let prompts: Vec<_> = match holds_pairs(&path)? {
-        true => pairs(source, files, report)?.into_iter().map(|pair| pair.prompt).collect(),
-        false => dataset::read_prompts(&path)?.into_iter().map(|p| p.prompt).collect(),
-    };
-    let number = |(i, prompt)| CritiquePrompt {
-        id: format!("{}-{i}", path.file_stem().unwrap_or_default().to_string_lossy()),
-        prompt,
-        extra: Default::default(),
-    };
-    Ok(prompts.into_iter().enumerate().map(number).collect())
-}
-
-/// Preference pairs, with what was left out of them in the report.
-fn pairs(source: &str, files: &FileData, report: &mut Report) -> Result<Vec<PreferencePair>> {
-    let mut read = dataset::read_pairs(&input::file(source)?.path, &files.policy())?;
-    let over = read.pairs.len().saturating_sub(files.limit.unwrap_or(usize::MAX));
-    read.pairs.truncate(read.pairs.len() - over);
-    if over > 0 {
-        read.counts.insert("over_limit".into(), over);
-    }
-    let counts = Source { total: read.total, used: read.pairs.len(), left_out: read.counts };
-    report.sources.insert(source.into(), counts);
-    Ok(read.pairs)
-}
-
-/// Whether the first record of a file is a preference pair.
-fn holds_pairs(path: &Path) -> Result<bool> {
-    let first = jsonl::Reader::<serde_json::Value>::open(path)?.next();
-    Ok(first.transpose()?.is_some_and(|line| line.value.get("chosen").is_some()))
-}
-
-/// Every stage that runs has its records.
-fn check_complete(config: &Config, dir: &Path) -> Result<()> {
-    let needs = [
-        (Stage::Classifier, "labelled", "data.files.labelled"),
-        (Stage::Critique, "red_team", "data.files.red_team"),
-        (Stage::Feedback, "harmless", "data.files.harmless"),
-        (Stage::Evaluate, "evaluation", "data.files.evaluation"),
-    ];
-    for (stage, name, key) in needs {
-        if !config.skip.contains_key(&stage) && !dir.join(format!("{name}.jsonl")).exists() {
-            bail!("stage {stage} needs {key}: set it, or name the stage under skip");
-        }
-    }
-    Ok(())
-}
-
-fn save<T: Serialize>(
+/// Writes records into a file of their own.
+pub(super) fn save<T: Serialize>(
     dir: &Path,
     name: &str,
     records: impl IntoIterator<Item = T>,

@@ -1,17 +1,19 @@
 //! The pipeline: stages that run when their inputs have changed, and only then.
 
 mod data;
+mod files;
 mod manifest;
 mod run;
 mod stages;
 mod step;
 mod variants;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-pub use run::{Options, run};
+pub use data::run as make_data;
+pub use run::{Options, human, run};
 pub use stages::{ADAPTER, outcome};
 pub use step::Step;
 pub use variants::Finished;
@@ -65,6 +67,14 @@ impl Stage {
             Self::Evaluate => "evaluate",
         }
     }
+}
+
+/// Counts by name, for a sentence.
+fn counted(counts: &BTreeMap<String, usize>) -> String {
+    if counts.is_empty() {
+        return "none".into();
+    }
+    counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Stage {

@@ -206,7 +206,7 @@ fn say(step: Step, text: &str) {
 }
 
 /// A duration as people read it.
-fn human(duration: Duration) -> String {
+pub fn human(duration: Duration) -> String {
     match duration.as_secs() {
         0..60 => format!("{:.1} s", duration.as_secs_f64()),
         s => format!("{} min {:02} s", s / 60, s % 60),

@@ -1,29 +1,36 @@
 //! What each stage reads, depends on and does.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use cai_chat::ChatModel;
 use cai_data::{
+    atomic,
     constitution::Constitution,
-    jsonl,
+    hash, jsonl,
     record::{Conversation, PreferencePair},
     seed::Seed,
     world::World,
 };
-use cai_model::model::LanguageModel;
+use cai_model::model::{LanguageModel, LoadOptions};
+use cai_model::source::ModelSource;
+use cai_model::tokenizer::TemplateChoice;
 use cai_train::LogEntry;
 use critique_revision::{
-    CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport, FEEDBACK_PAIRS,
-    FeedbackConfig, Models, REVISION_PAIRS, sl_cai_conversations,
+    CRITIQUES, CritiqueConfig, CritiquePrompt, CritiqueRecord, CritiqueReport, FEEDBACK,
+    FEEDBACK_PAIRS, FeedbackConfig, FeedbackRecord, Models, REVISION_PAIRS, shortfall,
+    sl_cai_conversations,
 };
 use evaluator::{Evaluation, Judge, ModelSpec, WorldJudge};
 use safety_classifier::SafetyClassifier;
 use serde_json::{Value, json};
 
-use super::{Stage, Step, data};
-use crate::config::{Config, DataConfig, PairSource, Start};
+use super::{Stage, Step, counted, data};
+use crate::config::{ClassifierStage, Config, DataConfig, PairSource, Start};
 use crate::input;
 use crate::models::{self, Choice};
 
@@ -41,6 +48,8 @@ pub struct Run<'a> {
 
 /// Name of a stage's adapter folder.
 pub const ADAPTER: &str = "adapter";
+/// Says where a classifier comes from that this run has not trained.
+const ORIGIN: &str = "origin.json";
 /// Conversations that SL-CAI is trained on.
 const CONVERSATIONS: &str = "conversations.jsonl";
 
@@ -61,7 +70,10 @@ impl Run<'_> {
     ///
     /// A file that is missing, damaged or does not fit.
     pub fn check(&self) -> Result<()> {
-        cai_model::model::check(&self.base)?;
+        ModelSource::open(&self.base, self.config.tokenizer.as_deref())?;
+        if let ClassifierStage::From(dir) = &self.config.classifier {
+            SafetyClassifier::load(dir, &self.device)?;
+        }
         if !self.skips(Stage::Critique) || !self.skips(Stage::Feedback) {
             self.constitution()?;
         }
@@ -123,7 +135,7 @@ impl Run<'_> {
             }
             Stage::Evaluate => json!(c.evaluation),
         };
-        Ok(json!([own, c.device]))
+        Ok(json!([own, c.device, c.chat_template]))
     }
 
     /// The files that `step` reads.
@@ -133,10 +145,19 @@ impl Run<'_> {
         let mut paths = Vec::new();
         if !matches!(step.stage, Stage::Data | Stage::Classifier) {
             paths.extend(model_files(&self.base)?);
+            if let Some(dir) = &self.config.tokenizer {
+                paths.extend(model_files(dir)?);
+            }
+            if let Some(TemplateChoice::File(path)) = &self.config.chat_template {
+                paths.push(path.clone());
+            }
         }
         match step.stage {
-            Stage::Data => paths.extend(data::inputs(&self.config.data)?),
-            Stage::Classifier => paths.push(data("labelled.jsonl")),
+            Stage::Data => paths.extend(data::inputs(self.config)?),
+            Stage::Classifier => match &self.config.classifier {
+                ClassifierStage::Train(_) => paths.push(data("labelled.jsonl")),
+                ClassifierStage::From(dir) => paths.extend(safety_classifier::files(dir)?),
+            },
             Stage::Sft => paths.push(data("helpful.jsonl")),
             Stage::Critique => {
                 paths.push(data("red_team.jsonl"));
@@ -206,7 +227,8 @@ impl Run<'_> {
     }
 
     fn classifier_files(&self) -> Vec<PathBuf> {
-        let names = ["config.json", "model.safetensors", "tokenizer.json", "calibration.json"];
+        let [config, calibration] = ["config.json", "calibration.json"];
+        let names = [config, "model.safetensors", "tokenizer.json", calibration, ORIGIN];
         names.map(|name| self.folder(Stage::Classifier).join(name)).to_vec()
     }
 
@@ -224,18 +246,27 @@ impl Run<'_> {
     /// The models that are compared: the base and one for each step that trains.
     pub fn models(&self) -> Vec<ModelSpec> {
         let trained = |step: &Step| matches!(step.stage, Stage::Sft | Stage::SlCai | Stage::Dpo);
-        let spec =
-            |name: &str, adapter| ModelSpec { name: name.into(), dir: self.base.clone(), adapter };
         let steps = Step::all(self.config.dpo.rounds).into_iter().filter(trained);
         let adapted = steps.filter(|step| !self.skips(step.stage)).map(|step| {
             let name = step.to_string().replace('_', "-");
-            spec(&name, Some(self.folder(step).join(ADAPTER)))
+            self.model(&name, Some(self.folder(step).join(ADAPTER)))
         });
-        std::iter::once(spec("base", None)).chain(adapted).collect()
+        std::iter::once(self.model("base", None)).chain(adapted).collect()
+    }
+
+    /// The base, with an adapter or bare.
+    pub fn model(&self, name: &str, adapter: Option<PathBuf>) -> ModelSpec {
+        ModelSpec {
+            adapter,
+            tokenizer: self.config.tokenizer.clone(),
+            chat_template: self.config.chat_template.clone(),
+            ..ModelSpec::base(name, self.base.clone())
+        }
     }
 
     fn load(&self, adapter: Option<PathBuf>) -> Result<LanguageModel> {
-        Ok(LanguageModel::load(&self.base, adapter.as_deref(), &self.device)?)
+        let options = LoadOptions { adapter, ..self.config.load_options() };
+        Ok(LanguageModel::load_with(&self.base, &options, &self.device)?)
     }
 
     /// A model with an adapter to train: `adapter`, or a fresh one.
@@ -265,6 +296,9 @@ impl Run<'_> {
 }
 
 fn model_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    if dir.is_file() {
+        return Ok(vec![dir.into()]);
+    }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let path = entry?.path();
@@ -305,7 +339,10 @@ pub fn run(run: &Run, step: Step) -> Result<String> {
 }
 
 fn classifier(run: &Run) -> Result<String> {
-    let config = &run.config.classifier;
+    let config = match &run.config.classifier {
+        ClassifierStage::Train(config) => config,
+        ClassifierStage::From(dir) => return take_classifier(run, dir),
+    };
     let path = run.folder(Stage::Data).join("labelled.jsonl");
     let records = safety_classifier::data::read(&path, &config.labels)?;
     let report =
@@ -318,6 +355,25 @@ fn classifier(run: &Run) -> Result<String> {
         held_out.macro_f1,
         held_out.ece
     ))
+}
+
+/// Copies a trained classifier into the run, with a note of where it comes from, so that the run is
+/// whole without the folder.
+fn take_classifier(run: &Run, from: &Path) -> Result<String> {
+    let dir = run.partial(Stage::Classifier);
+    let mut hashes = BTreeMap::new();
+    for path in safety_classifier::files(from)? {
+        let name = path.strip_prefix(from)?;
+        let copy = dir.join(name);
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        std::fs::create_dir_all(copy.parent().unwrap_or(&dir))?;
+        atomic::write(&copy, &bytes)?;
+        hashes.insert(name.display().to_string(), hash::bytes(&bytes));
+    }
+    let classifier = SafetyClassifier::load(&dir, &run.device)?;
+    let origin = json!({"from": from, "labels": classifier.labels(), "sha256": hashes});
+    atomic::write_json(&dir.join(ORIGIN), &origin)?;
+    Ok(format!("not trained here: that of {}", from.display()))
 }
 
 fn sft(run: &Run) -> Result<String> {
@@ -371,7 +427,23 @@ fn critique(run: &Run) -> Result<String> {
         .iter()
         .filter_map(|round| round.harm.as_ref().map(|harm| format!("{:.2}", harm.mean)))
         .collect();
-    Ok(format!("{} prompts, mean harm by round {}", report.n, harm.join(" → ")))
+    Ok(format!(
+        "{} prompts ({}), mean harm by round {}; answers not used: {}; revisions not used: {}; \
+         repaired: {}",
+        report.n,
+        counted(&report.outcomes),
+        harm.join(" → "),
+        counted(&report.initial_cleaning),
+        counted(&report.cleaning),
+        counted(&sum(&report.initial_repairs, &report.repairs)),
+    ))
+}
+
+/// Two counts together.
+fn sum(a: &BTreeMap<String, usize>, b: &BTreeMap<String, usize>) -> BTreeMap<String, usize> {
+    let mut all = a.clone();
+    b.iter().for_each(|(name, n)| *all.entry(name.clone()).or_default() += n);
+    all
 }
 
 /// Critique and revision of `prompts` by the run's models, into `dir`.
@@ -407,7 +479,7 @@ fn feedback(run: &Run, step: Step) -> Result<String> {
         prompts.extend(jsonl::read::<CritiquePrompt>(&run.folder(Stage::Data).join(name))?);
     }
     let dir = run.partial(step);
-    critique_revision::run_feedback(
+    let report = critique_revision::run_feedback(
         &*policy,
         &*judge,
         &run.constitution()?,
@@ -415,8 +487,14 @@ fn feedback(run: &Run, step: Step) -> Result<String> {
         &run.feedback_config(step.round),
         &dir,
     )?;
-    let pairs: Vec<PreferencePair> = jsonl::read(&dir.join(FEEDBACK_PAIRS))?;
-    Ok(format!("{} prompts, {} pairs", prompts.len(), pairs.len()))
+    Ok(format!(
+        "{} prompts, {} pairs; comparisons without a pair: {}; samples not used: {}; repaired: {}",
+        prompts.len(),
+        report.pairs,
+        counted(&report.dropped),
+        counted(&report.sample_cleaning),
+        counted(&report.sample_repairs),
+    ))
 }
 
 fn dpo(run: &Run, step: Step) -> Result<String> {
@@ -424,6 +502,15 @@ fn dpo(run: &Run, step: Step) -> Result<String> {
     let mut pairs: Vec<PreferencePair> = Vec::new();
     for &source in &config.pairs {
         pairs.extend(jsonl::read::<PreferencePair>(&run.pair_file(source, step.round))?);
+    }
+    let train = &config.dpo.train;
+    let one_step = train.per_device_train_batch_size * train.gradient_accumulation_steps;
+    if pairs.is_empty() {
+        bail!("no pair to train on: {}", few_pairs(run, step.round)?);
+    }
+    if pairs.len() < one_step {
+        let (have, why) = (pairs.len(), few_pairs(run, step.round)?);
+        tracing::warn!("{have} pairs do not fill one step of {one_step}: {why}");
     }
     let model = run.trainable(run.dpo_start(step.round), &run.config.sft.lora)?;
     let dir = run.partial(step);
@@ -445,6 +532,27 @@ fn dpo(run: &Run, step: Step) -> Result<String> {
         number(report.eval.accuracy_end),
         by_source.join(", "),
     ))
+}
+
+/// What became of the records that pairs are made of, source by source.
+fn few_pairs(run: &Run, round: usize) -> Result<String> {
+    let of_source = |&source: &PairSource| -> Result<String> {
+        let path = run.pair_file(source, round);
+        let folder = path.parent().unwrap_or(run.dir);
+        Ok(match source {
+            PairSource::Feedback => {
+                let records: Vec<FeedbackRecord> = jsonl::read(&folder.join(FEEDBACK))?;
+                shortfall::of_feedback(&records, &run.feedback_config(round))
+            }
+            PairSource::Revision => {
+                let records: Vec<CritiqueRecord> = jsonl::read(&folder.join(CRITIQUES))?;
+                shortfall::of_critiques(&records)
+            }
+            PairSource::Human => "data.files.pairs: see data/report.json".into(),
+        })
+    };
+    let reasons = run.config.dpo.pairs.iter().map(of_source).collect::<Result<Vec<_>>>()?;
+    Ok(reasons.join("; "))
 }
 
 fn evaluate(run: &Run) -> Result<String> {

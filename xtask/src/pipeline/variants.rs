@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use cai_data::{constitution::Constitution, jsonl};
 use critique_revision::{CritiqueConfig, CritiquePrompt, CritiqueReport};
-use evaluator::{ModelSpec, Results};
+use evaluator::Results;
 
 use super::{
     Stage,
@@ -57,11 +57,8 @@ impl<'a> Finished<'a> {
     /// Those of the evaluation.
     pub fn compare(&self, others: &[(String, PathBuf)], out: &Path) -> Result<Results> {
         let mut models = self.run.models();
-        models.extend(others.iter().map(|(name, adapter)| ModelSpec {
-            name: name.clone(),
-            dir: self.run.base.clone(),
-            adapter: Some(adapter.clone()),
-        }));
+        let others = others.iter().map(|(name, adapter)| (name, Some(adapter.clone())));
+        models.extend(others.map(|(name, adapter)| self.run.model(name, adapter)));
         std::fs::create_dir_all(out)?;
         Ok(stages::evaluation_of(&self.run, &models, out)?.results)
     }

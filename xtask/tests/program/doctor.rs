@@ -9,6 +9,11 @@ fn memory_that_training_would_not_find_is_foreseen() {
     for stage in ["sft", "sl_cai", "dpo"] {
         assert!(stdout.contains(&format!("MiB for {stage} on CPU")), "{stdout}");
     }
+    assert!(stdout.contains("tokens a second"), "{stdout}");
+    for stage in ["sft", "critique", "sl_cai", "feedback", "dpo", "evaluate", "in all"] {
+        let time = stdout.lines().find(|line| line.contains("time: up to") && line.contains(stage));
+        assert!(time.is_some(), "{stage}\n{stdout}");
+    }
     let large = ["--set", "dpo.train.per_device_train_batch_size=1000000"];
     let output = doctor().args(large).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);

@@ -5,6 +5,7 @@ mod bad_input;
 mod common;
 mod devices;
 mod doctor;
+mod files;
 mod judge;
 mod kill;
 mod leakage;

@@ -15,14 +15,16 @@ pub(super) struct Choice {
     pub(super) top: Vec<(u32, f32)>,
 }
 
-/// Chooses from one row of logits; `seen` is what prompt and answer hold already. Ties go to the
-/// smaller token id, as in torch's argmax.
+/// Chooses from one row of logits one of the first `tokens`, as many as the tokenizer has: further
+/// rows only fill the head up. `seen` is what prompt and answer hold already. Ties go to the smaller
+/// token id, as in torch's argmax.
 ///
 /// # Errors
 ///
 /// [`Error::Input`] for logits that are not finite.
 pub(super) fn choose(
     logits: &[f32],
+    tokens: usize,
     seen: [&[u32]; 2],
     sampling: &SamplingConfig,
     seed: Seed,
@@ -36,6 +38,7 @@ pub(super) fn choose(
     }
     let logprob = |id: u32| logits[id as usize] as f64 - normaliser;
 
+    let logits = &logits[..tokens.min(logits.len())];
     let scores = penalised(logits, seen, sampling.repetition_penalty as f32);
     let token = match sampling.temperature {
         0.0 => first_of(&scores, self::highest(&scores)),
@@ -165,7 +168,22 @@ mod tests {
     use super::*;
 
     fn choice(logits: &[f32], sampling: &SamplingConfig, seed: u64) -> Choice {
-        choose(logits, [&[], &[]], sampling, Seed(seed)).unwrap()
+        choose(logits, logits.len(), [&[], &[]], sampling, Seed(seed)).unwrap()
+    }
+
+    #[test]
+    fn a_row_without_a_token_is_never_chosen() {
+        let logits = [0.5, 0.0, 9.0, 9.0];
+        for temperature in [0.0, 1.0] {
+            let sampling =
+                SamplingConfig { temperature, logprobs: Some(4), ..SamplingConfig::default() };
+            for seed in 0..50 {
+                let choice = choose(&logits, 2, [&[], &[]], &sampling, Seed(seed)).unwrap();
+                assert!(choice.token < 2 && choice.top.len() == 2);
+                // Its probability is the model's own all the same.
+                assert!(choice.logprob < -8.0);
+            }
+        }
     }
 
     #[test]
@@ -182,7 +200,7 @@ mod tests {
     fn logits_that_are_not_finite_are_an_error() {
         for bad in [f32::NAN, f32::INFINITY] {
             let sampling = SamplingConfig::greedy(1);
-            assert!(choose(&[0.0, bad, 1.0], [&[], &[]], &sampling, Seed(0)).is_err());
+            assert!(choose(&[0.0, bad, 1.0], 3, [&[], &[]], &sampling, Seed(0)).is_err());
         }
         // Some logits of minus infinity are fine: tokens that cannot follow.
         assert_eq!(choice(&[f32::NEG_INFINITY, 1.0], &SamplingConfig::default(), 3).token, 1);

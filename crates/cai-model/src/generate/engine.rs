@@ -4,7 +4,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::{Event, Limits, Request, RequestId, sequence::Sequence};
-use crate::{Error, Result, device::among_workers, gemma::KvCache, model::LanguageModel};
+use crate::{Error, Result, decoder::KvCache, device::among_workers, model::LanguageModel};
 
 /// Generates for many requests at once (continuous batching: Yu et al., Orca, OSDI 2022).
 ///
@@ -49,7 +49,7 @@ impl Engine {
             let reason = "max_batch_size, max_length and max_prefill_tokens must be at least 1";
             return Err(Error::Input(reason.into()));
         }
-        let cache = KvCache::new(&model.config, max_batch_size, max_length);
+        let cache = KvCache::new(&model.spec, max_batch_size, max_length);
         let rows = (0..max_batch_size).map(|_| Row::default()).collect();
         Ok(Self { model, limits, cache, rows, waiting: VecDeque::new(), submitted: 0 })
     }
@@ -62,7 +62,7 @@ impl Engine {
     /// model does not have, no seed, or a prompt that leaves no room for `max_new_tokens` in the
     /// model's context or the engine's rows.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
-        request.check(&self.model.config, self.limits.max_length)?;
+        request.check(&self.model.spec, self.limits.max_length)?;
         let id = RequestId(self.submitted);
         self.submitted += 1;
         let request = Arc::new(request);
@@ -175,7 +175,7 @@ impl Engine {
                 return Ok(());
             };
             let (id, request) = (next.id, next.request.clone());
-            let sequence = Sequence::new(id, next.begun, request.clone(), &self.model);
+            let sequence = Sequence::new(id, next.begun, request.clone(), &self.model.tokenizer);
             let choice = sequence.choose(logits)?;
             self.cache.copy(source, row, request.prompt.len())?;
             self.rows[row].prompt = Some(id);
@@ -265,9 +265,9 @@ impl Engine {
         }
         let device = &self.model.device;
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows.len(), width]), device);
-        let gemma = &self.model.gemma;
-        let last = gemma.last_hidden_cached(ids, rows, &counts, &mut self.cache)?;
-        let logits = gemma.logits(last).cast(DType::F32).try_into_vec_as::<f32>();
+        let decoder = &self.model.decoder;
+        let last = decoder.last_hidden_cached(ids, rows, &counts, &mut self.cache)?;
+        let logits = decoder.logits(last).cast(DType::F32).try_into_vec_as::<f32>();
         logits.map_err(|error| Error::Input(format!("reading logits from the device: {error}")))
     }
 }

@@ -37,7 +37,7 @@ pub fn generate(
             let (prompt, sampling) = (prompt.clone(), sampling.clone());
             let request = Request { prompt, sampling, seeds: vec![seed] };
             request
-                .check(&model.config, usize::MAX)
+                .check(&model.spec, usize::MAX)
                 .map_err(|error| Error::Input(format!("prompt {}: {error}", i + 1)))?;
             requests.push(request);
         }
@@ -74,7 +74,7 @@ pub fn complete(
     let samples: usize = requests.iter().map(|request| request.seeds.len()).sum();
     let limits = Limits {
         max_batch_size: batch_size.clamp(1, samples.max(1)),
-        max_length: longest.min(model.config.max_position_embeddings),
+        max_length: longest.min(model.spec.max_position_embeddings),
         ..Limits::default()
     };
     let mut engine = Engine::new(model.clone(), limits)?;

@@ -2,12 +2,12 @@ use cai_data::seed::Seed;
 use serde::{Deserialize, Serialize};
 
 use super::SamplingConfig;
-use crate::{Error, Result, gemma::GemmaConfig};
+use crate::{Error, Result, decoder::DecoderSpec};
 
 /// A prompt to continue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// Token ids, `<bos>` included.
+    /// Token ids, with what the tokenizer puts before a text.
     pub prompt: Vec<u32>,
     /// How tokens are chosen and when to end.
     pub sampling: SamplingConfig,
@@ -17,22 +17,22 @@ pub struct Request {
 
 impl Request {
     /// Whether a model with rows of `max_length` tokens can serve it.
-    pub(super) fn check(&self, model: &GemmaConfig, max_length: usize) -> Result<()> {
+    pub(super) fn check(&self, spec: &DecoderSpec, max_length: usize) -> Result<()> {
         self.sampling.check()?;
         if self.prompt.is_empty() {
-            return Err(Error::Input("the prompt has no tokens; give at least <bos>".into()));
+            return Err(Error::Input("the prompt has no tokens; give at least one".into()));
         }
         if self.seeds.is_empty() {
             return Err(Error::Input("no seed; give one for each sample".into()));
         }
-        let vocabulary = model.vocab_size;
+        let vocabulary = spec.vocab_size;
         if let Some(id) = self.prompt.iter().find(|&&id| id as usize >= vocabulary) {
             return Err(Error::Input(format!(
                 "the prompt holds token {id}, but the model has {vocabulary} tokens; prompt and \
                  model do not belong together"
             )));
         }
-        let context = model.max_position_embeddings;
+        let context = spec.max_position_embeddings;
         let (room, place) = match max_length < context {
             true => (max_length, "the engine's max_length"),
             false => (context, "the model's context"),
@@ -79,7 +79,7 @@ impl Default for Limits {
 pub enum Finish {
     /// By a stop token: the model ended its turn.
     Stop,
-    /// By a stop string.
+    /// By a stop string: one of the request's, or of a chat template that ends turns by text.
     StopString,
     /// It reached the largest number of tokens.
     Length,

@@ -6,7 +6,7 @@ use cai_data::seed::Seed;
 use rand::RngExt;
 
 use super::{Dora, dropout};
-use crate::gemma::{Linear, Pass, param};
+use crate::decoder::{Linear, Pass, param};
 
 /// One low-rank update `s·B·A`, applied to activations: `s·(x·Aᵀ)·Bᵀ`; with DoRA the sum of base and
 /// update is scaled by output.

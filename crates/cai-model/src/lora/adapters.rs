@@ -1,6 +1,5 @@
 use std::{collections::BTreeMap, path::Path};
 
-use super::without_adapter;
 use crate::{Error, Result, model::LanguageModel};
 
 /// Several named adapters on one base. The base's weights are there once: tensors are reference
@@ -14,9 +13,7 @@ pub struct Adapters {
 impl Adapters {
     /// No adapter yet; one that is on `model` is taken off.
     pub fn new(model: LanguageModel) -> Self {
-        let gemma = without_adapter(model.gemma);
-        let fingerprint = model.base_fingerprint.clone();
-        let base = LanguageModel { gemma, fingerprint, adapter: None, ..model };
+        let base = model.without_adapter();
         Self { base, named: BTreeMap::new() }
     }
 

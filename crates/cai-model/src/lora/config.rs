@@ -1,12 +1,17 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::modules::{Layers, Modules, Patterns, ends_with};
-use crate::{Error, Result, gemma::GemmaConfig};
+use crate::{Error, Result, decoder::DecoderSpec};
 
-/// The seven projections of a decoder layer.
+/// The seven projections that every decoder layer has.
 pub(super) const ALL: [&str; 7] =
     ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-/// PEFT's word for all of them.
+/// Those that only some families have.
+const FURTHER: [&str; 4] =
+    ["per_layer_input_gate", "per_layer_projection", "per_layer_model_projection", "proj"];
+/// PEFT's word for all of a model's.
 pub(super) const ALL_LINEAR: &str = "all-linear";
 
 /// A LoRA adapter's settings, in PEFT's names.
@@ -36,6 +41,15 @@ pub struct LoraConfig {
     pub use_rslora: bool,
     /// Weight-decomposed update with a trained magnitude per output (DoRA, arXiv 2402.09353).
     pub use_dora: bool,
+    /// Rows of the embedding that are trained, too: ids, or ids by module (`embed_tokens`,
+    /// `lm_head`). A tied head has the same rows. How a pre-trained model learns a token that it does
+    /// not know, such as the end of a turn.
+    pub trainable_token_indices: Option<TokenIndices>,
+    /// Whole modules that are trained, too: `embed_tokens`, `lm_head`. Each is a copy of its own,
+    /// also where the head was tied.
+    pub modules_to_save: Option<Vec<String>>,
+    /// A tied head and its embedding, if both are in `modules_to_save`, are trained as one.
+    pub ensure_weight_tying: bool,
 }
 
 impl Default for LoraConfig {
@@ -52,6 +66,9 @@ impl Default for LoraConfig {
             lora_dropout: 0.0,
             use_rslora: false,
             use_dora: false,
+            trainable_token_indices: None,
+            modules_to_save: None,
+            ensure_weight_tying: false,
         }
     }
 }
@@ -76,7 +93,7 @@ impl LoraConfig {
         }
         match &self.target_modules {
             Modules::Pattern(word) if word.eq_ignore_ascii_case(ALL_LINEAR) => {
-                ALL.iter().any(|projection| ends_with(name, projection))
+                ALL.iter().chain(&FURTHER).any(|projection| ends_with(name, projection))
             }
             // As in PEFT, a regular expression chooses its layers itself.
             Modules::Pattern(_) => self.target_modules.contains(name),
@@ -92,37 +109,84 @@ impl LoraConfig {
         }
     }
 
-    /// Trainable numbers of such an adapter on a Gemma: `r·(in + out)` for each projection, and
-    /// `out` more with DoRA.
-    pub fn num_parameters(&self, gemma: &GemmaConfig) -> usize {
-        let (hidden, inner) = (gemma.hidden_size, gemma.intermediate_size);
-        let q = gemma.num_attention_heads * gemma.head_dim;
-        let kv = gemma.num_key_value_heads * gemma.head_dim;
-        // `[out, in]`, in the order of `ALL`.
-        let sizes = [
-            [q, hidden],
-            [kv, hidden],
-            [kv, hidden],
-            [hidden, q],
-            [inner, hidden],
-            [inner, hidden],
-            [hidden, inner],
-        ];
-        let of_layer = |layer: usize| -> usize {
-            let of = |(part, [out, input]): (&str, [usize; 2])| {
-                let name = projection_name(layer, part);
-                let magnitude = if self.use_dora { out } else { 0 };
-                let size = self.rank(&name) * (input + out) + magnitude;
-                if self.targets(&name) { size } else { 0 }
-            };
-            ALL.into_iter().zip(sizes).map(of).sum()
+    /// Trainable numbers of such an adapter on such a decoder: `r·(in + out)` for each projection,
+    /// `out` more with DoRA, and the trained rows of embedding and head.
+    pub fn num_parameters(&self, spec: &DecoderSpec) -> usize {
+        let of = |(name, [out, input]): (String, [usize; 2])| {
+            let magnitude = if self.use_dora { out } else { 0 };
+            let size = self.rank(&name) * (input + out) + magnitude;
+            if self.targets(&name) { size } else { 0 }
         };
-        (0..gemma.num_hidden_layers).map(of_layer).sum()
+        let projections: usize = spec.projections().into_iter().map(of).sum();
+        let rows = |table| match self.rows(table, spec.tie_word_embeddings) {
+            None => 0,
+            Some(Rows { ids: None, .. }) => spec.vocab_size,
+            Some(Rows { ids: Some(ids), .. }) => ids.len(),
+        };
+        projections + spec.hidden_size * (rows(Table::Embedding) + rows(Table::Head))
+    }
+
+    /// Which rows of a table are trained beside the projections, if any, where the head is `tied` to
+    /// the embedding or not.
+    pub(super) fn rows(&self, table: Table, tied: bool) -> Option<Rows> {
+        let whole = |table: Table| self.saves(table);
+        let some = |table: Table| self.trainable_token_indices.as_ref()?.of(table);
+        let (own, other) = match table {
+            Table::Embedding => (some(table), some(Table::Head)),
+            Table::Head => (some(table), some(Table::Embedding)),
+        };
+        // A head that reads the embedding's rows has none of its own.
+        let joined = whole(Table::Embedding) && whole(Table::Head) && self.ensure_weight_tying;
+        let same = own.is_some() && own == other;
+        if table == Table::Head && tied && (joined || same) {
+            return None;
+        }
+        if whole(table) {
+            return Some(Rows { ids: None, head: tied && joined });
+        }
+        let head = tied && table == Table::Embedding && (other.is_none() || same);
+        own.map(|ids| Rows { ids: Some(ids), head })
+    }
+
+    /// Whether the embedding's rows of all these tokens are trained.
+    pub fn trains_rows(&self, ids: &[u32]) -> bool {
+        match self.rows(Table::Embedding, true) {
+            Some(Rows { ids: Some(trained), .. }) => ids.iter().all(|id| trained.contains(id)),
+            Some(Rows { ids: None, .. }) => true,
+            None => ids.is_empty(),
+        }
+    }
+
+    /// Whether the table is trained as a whole.
+    fn saves(&self, table: Table) -> bool {
+        self.modules_to_save.iter().flatten().any(|name| ends_with(name, table.name()))
+    }
+
+    /// The same settings where modules that this one calls by the first of `names` are called by the
+    /// second, as those of a text model inside one that also sees. Unchanged where they are the same.
+    pub(super) fn translated(self, names: &[(String, String)]) -> Self {
+        if names.iter().all(|(from, to)| from == to) {
+            return self;
+        }
+        let targets = || names.iter().filter(|(from, _)| self.targets(from));
+        let exactly = |name: &str| fancy_regex::escape(name).into_owned();
+        let rank =
+            |(from, to): &(String, String)| Some((exactly(to), self.rank_pattern.get(from)?));
+        let alpha =
+            |(from, to): &(String, String)| Some((exactly(to), self.alpha_pattern.get(from)?));
+        Self {
+            target_modules: Modules::Names(targets().map(|(_, to)| to.clone()).collect()),
+            exclude_modules: None,
+            layers_to_transform: None,
+            rank_pattern: Patterns(targets().filter_map(rank).collect()),
+            alpha_pattern: Patterns(targets().filter_map(alpha).collect()),
+            ..self
+        }
     }
 
     /// # Errors
     ///
-    /// [`Error::Input`] that names the key: rank 0, a target that no Gemma has, a regular
+    /// [`Error::Input`] that names the key: rank 0, a target that no decoder has, a regular
     /// expression that is none, a dropout outside 0 to 1.
     pub fn check(&self) -> Result<()> {
         let fail = |key: &str, reason: &str| Err(Error::Input(format!("lora.{key}{reason}")));
@@ -150,7 +214,38 @@ impl LoraConfig {
                 return fail(key, &format!(": {reason}"));
             }
         }
+        self.check_rows()?;
         self.check_targets()
+    }
+
+    fn check_rows(&self) -> Result<()> {
+        let known = |name: &&String| Table::ALL.iter().any(|t| ends_with(name, t.name()));
+        if let Some(name) = self.modules_to_save.iter().flatten().find(|name| !known(name)) {
+            return Err(Error::Input(format!(
+                "lora.modules_to_save: '{name}' is not supported; use embed_tokens, lm_head or both"
+            )));
+        }
+        let Some(indices) = &self.trainable_token_indices else { return Ok(()) };
+        let fail =
+            |reason: String| Err(Error::Input(format!("lora.trainable_token_indices{reason}")));
+        if let TokenIndices::ByModule(modules) = indices
+            && let Some(name) = modules.keys().find(|name| !known(name))
+        {
+            return fail(format!(": '{name}' has no rows; use embed_tokens or lm_head"));
+        }
+        for table in Table::ALL {
+            let Some(ids) = indices.of(table) else { continue };
+            let name = table.name();
+            if self.saves(table) {
+                return fail(format!(" and modules_to_save both train {name}; choose one"));
+            }
+            match ids.iter().enumerate().find(|(i, id)| ids[..*i].contains(id)) {
+                Some((_, id)) => return fail(format!(": {id} is there twice")),
+                None if ids.is_empty() => return fail(format!(": no token of {name}")),
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     fn check_targets(&self) -> Result<()> {
@@ -168,7 +263,7 @@ impl LoraConfig {
         let unknown = |target: &&String| !ALL.iter().any(|part| ends_with(target, part));
         match targets.iter().find(unknown) {
             Some(target) => Err(Error::Input(format!(
-                "lora.target_modules: Gemma has no '{target}'; use any of {}",
+                "lora.target_modules: Decoder has no '{target}'; use any of {}",
                 ALL.join(", ")
             ))),
             None if targets.is_empty() => {
@@ -179,11 +274,62 @@ impl LoraConfig {
     }
 }
 
-/// The name in a checkpoint of a layer's projection.
-pub(super) fn projection_name(layer: usize, part: &str) -> String {
-    let block =
-        if matches!(part, "gate_proj" | "up_proj" | "down_proj") { "mlp" } else { "self_attn" };
-    format!("model.layers.{layer}.{block}.{part}")
+/// Rows of a table that are trained.
+pub(super) struct Rows {
+    /// All if `None`.
+    pub(super) ids: Option<Vec<u32>>,
+    /// Whether a tied head reads them, too.
+    pub(super) head: bool,
+}
+
+/// A table with one row per token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Table {
+    Embedding,
+    Head,
+}
+
+impl Table {
+    pub(super) const ALL: [Table; 2] = [Table::Embedding, Table::Head];
+
+    /// Its name in settings.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Table::Embedding => "embed_tokens",
+            Table::Head => "lm_head",
+        }
+    }
+
+    /// Its name in a checkpoint.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Table::Embedding => "model.embed_tokens",
+            Table::Head => "lm_head",
+        }
+    }
+}
+
+/// Tokens whose rows are trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a list of token ids, or lists by module")]
+pub enum TokenIndices {
+    /// Of the embedding.
+    Embedding(Vec<u32>),
+    /// By module: `embed_tokens`, `lm_head`.
+    ByModule(BTreeMap<String, Vec<u32>>),
+}
+
+impl TokenIndices {
+    fn of(&self, table: Table) -> Option<Vec<u32>> {
+        match (self, table) {
+            (Self::Embedding(ids), Table::Embedding) => Some(ids.clone()),
+            (Self::Embedding(_), Table::Head) => None,
+            (Self::ByModule(modules), table) => {
+                let own = modules.iter().find(|(name, _)| ends_with(name, table.name()));
+                own.map(|(_, ids)| ids.clone())
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -192,8 +338,8 @@ mod tests {
 
     use super::*;
 
-    fn gemma_2b() -> GemmaConfig {
-        GemmaConfig::from_json(json!({
+    fn gemma_2b() -> DecoderSpec {
+        DecoderSpec::from_json(json!({
             "model_type": "gemma", "vocab_size": 256000, "hidden_size": 2048,
             "intermediate_size": 16384, "num_hidden_layers": 18, "num_attention_heads": 8,
             "num_key_value_heads": 1, "head_dim": 256,
@@ -243,7 +389,8 @@ mod tests {
             "r": 4, "lora_alpha": 8, "rank_pattern": {"v_proj": 16}, "alpha_pattern": {"k_proj": 2},
         }));
         let scale = |config: &LoraConfig| {
-            ["q_proj", "k_proj", "v_proj"].map(|part| config.scale(&projection_name(0, part)))
+            ["q_proj", "k_proj", "v_proj"]
+                .map(|part| config.scale(&format!("model.layers.0.self_attn.{part}")))
         };
         assert_eq!(scale(&config), [2.0, 0.5, 0.5]);
         config.use_rslora = true;

@@ -4,7 +4,7 @@ use burn::{
 };
 
 use super::adapter::MAGNITUDE;
-use crate::gemma::{Linear, param};
+use crate::decoder::{Linear, param};
 
 /// Rows of a base weight that are widened to f32 at a time.
 const TILE_ROWS: usize = 1024;

@@ -4,11 +4,15 @@ use std::{collections::HashMap, path::Path};
 
 use burn::tensor::DType;
 
-use super::{Dora, LoraAdapter, LoraConfig, adapter::MAGNITUDE, no_target, projections};
+use super::{
+    Dora, LoraAdapter, LoraConfig, adapter::MAGNITUDE, no_target, rows, trained_tensors,
+    without_adapter,
+};
 use crate::{
     Error, Result,
-    checkpoint::{Spelling, WeightFiles, write_safetensors},
-    gemma::Gemma,
+    decoder::Decoder,
+    export::write_safetensors,
+    source::{Spelling, WeightFiles},
 };
 
 /// Name of the settings file.
@@ -26,20 +30,14 @@ const PREFIX: &str = "base_model.model.";
 ///
 /// [`Error::Input`] when the model has no adapter; I/O errors.
 pub fn save_adapter(
-    gemma: &Gemma,
+    decoder: &Decoder,
     config: &LoraConfig,
     base: &str,
     base_fingerprint: &str,
     dir: &Path,
 ) -> Result<()> {
-    let mut gemma = gemma.clone();
-    let mut tensors = Vec::new();
-    for (name, linear) in projections(&mut gemma) {
-        if let Some(lora) = &linear.lora {
-            let named = lora.tensors().into_iter();
-            tensors.extend(named.map(|(end, values)| (format!("{PREFIX}{name}.{end}"), values)));
-        }
-    }
+    let named = trained_tensors(decoder).into_iter();
+    let tensors: Vec<_> = named.map(|(name, values)| (format!("{PREFIX}{name}"), values)).collect();
     if tensors.is_empty() {
         return Err(Error::Input("the model has no adapter to save".into()));
     }
@@ -60,10 +58,10 @@ pub fn save_adapter(
 /// [`Error::Adapter`] when settings are not supported, when a tensor is missing, left over or of
 /// another shape, or when the adapter belongs to another base.
 pub fn load_adapter(
-    mut gemma: Gemma,
+    mut decoder: Decoder,
     base_fingerprint: &str,
     dir: &Path,
-) -> Result<(Gemma, LoraConfig)> {
+) -> Result<(Decoder, LoraConfig)> {
     let fail = |reason: String| Error::Adapter { path: dir.into(), reason };
     if let Some(file) = [ADAPTER_CONFIG, ADAPTER_WEIGHTS].iter().find(|f| !dir.join(f).is_file()) {
         return Err(fail(format!(
@@ -90,12 +88,19 @@ pub fn load_adapter(
         }
         _ => {}
     }
-    let device = gemma.head().device();
+    let device = decoder.head().weight.device();
     let spelling = Spelling::new(weights.unused());
     let misfit = |e: Error| fail(format!("does not fit this base: {e}"));
+    decoder = without_adapter(decoder);
+    // Settings speak of modules as the file's tensors do.
+    let names: Vec<(String, String)> = decoder
+        .projections()
+        .into_iter()
+        .map(|(name, _)| (spelling.spelled(&name), name))
+        .collect();
+    let config = config.translated(&names);
     let mut count = 0;
-    for (name, linear) in projections(&mut gemma) {
-        linear.lora = None;
+    for (name, linear) in decoder.projections() {
         if !config.targets(&name) {
             continue;
         }
@@ -116,17 +121,22 @@ pub fn load_adapter(
         linear.lora = Some(lora.frozen(linear));
         count += 1;
     }
+    rows::load(&mut decoder, &config, |name, shape| {
+        let name = spelling.of(&format!("{PREFIX}{name}"));
+        weights.tensor(&name, shape, DType::F32, &device)
+    })
+    .map_err(misfit)?;
     let left = weights.unused();
-    let (vision, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|n| Spelling::is_vision(n));
-    if !vision.is_empty() {
-        let (count, path) = (vision.len(), dir.display());
-        tracing::info!("{path}: {count} tensors for images are left out");
+    let (other, left): (Vec<_>, Vec<_>) = left.into_iter().partition(|n| Spelling::is_not_text(n));
+    if !other.is_empty() {
+        let (count, path) = (other.len(), dir.display());
+        tracing::info!("{path}: {count} tensors for images or sound are left out");
     }
     match left.first() {
         Some(name) => Err(fail(format!(
             "tensor '{name}' has no place in this base model with these settings"
         ))),
         None if count == 0 => Err(fail(no_target().to_string())),
-        None => Ok((gemma, config)),
+        None => Ok((decoder, config)),
     }
 }

@@ -1,11 +1,11 @@
 use burn::tensor::{DType, Tensor};
 use serde::Serialize;
 
-use super::{dora::tiles, projections};
+use super::{dora::tiles, rows};
 use crate::{
     Result,
     batch::TokenBatch,
-    gemma::{Gemma, Linear, Pass, Weight},
+    decoder::{Decoder, Linear, Pass, Weight},
     model::LanguageModel,
 };
 
@@ -20,25 +20,29 @@ pub struct WeightChange {
     pub entries: usize,
 }
 
-/// Adds each adapter's update to its weight in f32 and removes the adapter; the result has the
-/// weight's type. Returns the model and how far its weights have moved.
+/// Adds each adapter's update to its weight in f32, puts trained rows in their places, and removes
+/// the adapter; the result has the weight's type. Returns the model and how far its weights have moved.
 ///
 /// The base is not changed: tensors are shared, and whoever kept the model from before still has it
 /// bit for bit. That is how to unmerge; subtracting the update again would not be exact.
-pub fn merge_adapter(mut gemma: Gemma) -> (Gemma, WeightChange) {
+pub fn merge_adapter(mut decoder: Decoder) -> (Decoder, WeightChange) {
     let mut change = WeightChange::default();
     let mut total = 0.0;
-    for (name, linear) in projections(&mut gemma) {
+    let mut add = |entries: usize, largest: f64, sum: f64| {
+        change.largest = change.largest.max(largest);
+        change.entries += entries;
+        total += sum;
+    };
+    for (name, linear) in decoder.projections() {
         if let Some((merged, largest, sum)) = merged(linear) {
-            change.largest = change.largest.max(largest);
-            change.entries += merged.shape().num_elements();
-            total += sum;
+            add(merged.shape().num_elements(), largest, sum);
             linear.lora = None;
             linear.weight = Weight::dense(&format!("{name}.weight"), merged);
         }
     }
+    rows::merge(&mut decoder, &mut add);
     change.mean = total / change.entries.max(1) as f64;
-    (gemma, change)
+    (decoder, change)
 }
 
 /// The merged weight, and the largest and the sum of its entries' absolute changes.
@@ -71,9 +75,9 @@ pub fn prompt_logits(model: &LanguageModel, prompts: &[Vec<u32>]) -> Result<Vec<
             return Err(crate::Error::Input("a prompt without any token has no logits".into()));
         }
         let batch = TokenBatch::right(&[ids], model.tokenizer.pad(), &model.device);
-        let hidden = model.gemma.hidden(&batch, &Pass::default());
+        let hidden = model.decoder.hidden(&batch, &Pass::default());
         let [_, tokens, size] = hidden.dims();
-        Ok(model.gemma.logits(hidden.reshape([tokens, size])))
+        Ok(model.decoder.logits(hidden.reshape([tokens, size])))
     };
     prompts.iter().map(logits).collect()
 }

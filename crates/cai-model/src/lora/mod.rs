@@ -10,10 +10,11 @@ mod folder;
 mod merge;
 mod modules;
 mod peft;
+mod rows;
 
 pub use adapter::LoraAdapter;
 pub use adapters::Adapters;
-pub use config::LoraConfig;
+pub use config::{LoraConfig, TokenIndices};
 pub use dora::Dora;
 pub use folder::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_adapter, save_adapter};
 pub use merge::{WeightChange, largest_change, merge_adapter, prompt_logits};
@@ -24,42 +25,22 @@ use cai_data::seed::Seed;
 
 use crate::{
     Error, Result,
-    gemma::{DecoderLayer, Gemma, Linear},
+    decoder::{Decoder, TrainedRows},
 };
 
-/// Every projection that an adapter can stand on, with its name in the checkpoint.
-pub(crate) fn projections(gemma: &mut Gemma) -> Vec<(String, &mut Linear)> {
-    gemma.model.layers.iter_mut().enumerate().flat_map(|(i, layer)| of_layer(i, layer)).collect()
-}
-
-fn of_layer(i: usize, layer: &mut DecoderLayer) -> [(String, &mut Linear); 7] {
-    let DecoderLayer { self_attn, mlp, .. } = layer;
-    let attention = |part: &str| format!("model.layers.{i}.self_attn.{part}");
-    let feed_forward = |part: &str| format!("model.layers.{i}.mlp.{part}");
-    [
-        (attention("q_proj"), &mut self_attn.q_proj),
-        (attention("k_proj"), &mut self_attn.k_proj),
-        (attention("v_proj"), &mut self_attn.v_proj),
-        (attention("o_proj"), &mut self_attn.o_proj),
-        (feed_forward("gate_proj"), &mut mlp.gate_proj),
-        (feed_forward("up_proj"), &mut mlp.up_proj),
-        (feed_forward("down_proj"), &mut mlp.down_proj),
-    ]
-}
-
 /// Puts a fresh trainable adapter on each targeted projection: A uniform in ±1/√in
-/// (PEFT's Kaiming-uniform with a = √5), B zero, DoRA's magnitude that of the weight, so that the
-/// model is unchanged at first.
+/// (PEFT's Kaiming-uniform with a = √5), B zero, DoRA's magnitude that of the weight, and trained
+/// rows that begin as they are, so that the model is unchanged at first.
 ///
 /// # Errors
 ///
-/// [`crate::Error::Input`] when no projection is targeted.
-pub fn add_adapter(mut gemma: Gemma, config: &LoraConfig, seed: Seed) -> Result<Gemma> {
+/// [`crate::Error::Input`] when no projection is targeted, or a token has no row.
+pub fn add_adapter(mut decoder: Decoder, config: &LoraConfig, seed: Seed) -> Result<Decoder> {
     config.check()?;
-    let device = gemma.head().device();
+    decoder = without_adapter(decoder);
+    let device = decoder.head().weight.device();
     let mut count = 0;
-    for (name, linear) in projections(&mut gemma) {
-        linear.lora = None;
+    for (name, linear) in decoder.projections() {
         if config.targets(&name) {
             let ([out, input], rank) = (linear.size(), config.rank(&name));
             let a = adapter::kaiming_uniform(rank, input, seed.derive(&name), &device);
@@ -71,9 +52,10 @@ pub fn add_adapter(mut gemma: Gemma, config: &LoraConfig, seed: Seed) -> Result<
             count += 1;
         }
     }
+    rows::add(&mut decoder, config)?;
     match count {
         0 => Err(no_target()),
-        _ => Ok(gemma),
+        _ => Ok(decoder),
     }
 }
 
@@ -85,29 +67,42 @@ pub(super) fn no_target() -> Error {
     )
 }
 
-/// The model with its adapter's factors marked for training, such as after
+/// The model with its adapter's factors and rows marked for training, such as after
 /// [`load_adapter`], which freezes them. `Module::train` then puts it on the autodiff device.
-pub fn train_adapter(mut gemma: Gemma) -> Gemma {
-    for (_, linear) in projections(&mut gemma) {
+pub fn train_adapter(mut decoder: Decoder) -> Decoder {
+    for (_, linear) in decoder.projections() {
         linear.lora = linear.lora.take().map(LoraAdapter::trainable);
     }
-    gemma
+    for rows in rows::slots(&mut decoder) {
+        *rows = rows.take().map(TrainedRows::trainable);
+    }
+    decoder
 }
 
 /// The base alone: the model with its adapter taken off.
-pub fn without_adapter(mut gemma: Gemma) -> Gemma {
-    for (_, linear) in projections(&mut gemma) {
+pub fn without_adapter(mut decoder: Decoder) -> Decoder {
+    for (_, linear) in decoder.projections() {
         linear.lora = None;
     }
-    gemma
+    for rows in rows::slots(&mut decoder) {
+        *rows = None;
+    }
+    decoder
 }
 
-/// The values of all that is trained, layer by layer: A, B, DoRA's magnitude.
-pub(crate) fn factors(gemma: &Gemma) -> Vec<TensorData> {
-    let mut gemma = gemma.clone();
-    let adapters =
-        projections(&mut gemma).into_iter().filter_map(|(_, linear)| linear.lora.as_ref());
-    adapters.flat_map(LoraAdapter::tensors).map(|(_, values)| values).collect()
+/// All that is trained, off the autodiff graph, under PEFT's names without their prefix: of each
+/// projection A, B and DoRA's magnitude, then rows of embedding and head.
+pub(crate) fn trained_tensors(decoder: &Decoder) -> Vec<(String, TensorData)> {
+    let mut decoder = decoder.clone();
+    let mut all = Vec::new();
+    for (name, linear) in decoder.projections() {
+        if let Some(lora) = &linear.lora {
+            let named = lora.tensors().into_iter();
+            all.extend(named.map(|(end, values)| (format!("{name}.{end}"), values)));
+        }
+    }
+    all.extend(rows::tensors(&mut decoder));
+    all
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ impl LoraConfig {
             "base_model_name_or_path": base,
             "bias": "none",
             "corda_config": null,
-            "ensure_weight_tying": false,
+            "ensure_weight_tying": self.ensure_weight_tying,
             "eva_config": null,
             "exclude_modules": self.exclude_modules,
             "fan_in_fan_out": false,
@@ -45,7 +45,7 @@ impl LoraConfig {
             "lora_ga_config": null,
             "megatron_config": null,
             "megatron_core": "megatron.core",
-            "modules_to_save": null,
+            "modules_to_save": self.saved_modules(),
             "monteclora_config": null,
             "peft_type": "LORA",
             "peft_version": "0.21.2",
@@ -56,7 +56,7 @@ impl LoraConfig {
             "target_modules": target_modules,
             "target_parameters": null,
             "task_type": "CAUSAL_LM",
-            "trainable_token_indices": null,
+            "trainable_token_indices": self.trainable_token_indices,
             "use_bdlora": null,
             "use_dora": self.use_dora,
             "use_qalora": false,
@@ -86,11 +86,37 @@ impl LoraConfig {
             lora_dropout: read(map, "lora_dropout", 0.0)?,
             use_rslora: read(map, "use_rslora", false)?,
             use_dora: read(map, "use_dora", false)?,
+            trainable_token_indices: read(map, "trainable_token_indices", None)?,
+            modules_to_save: read(map, "modules_to_save", None)?,
+            ensure_weight_tying: read(map, "ensure_weight_tying", false)?,
         };
+        let config = config.with_joined_tables();
         config.check().map_err(|e| e.to_string())?;
         Ok(config)
     }
+    /// What PEFT writes for `modules_to_save`: of embedding and head that are one, the embedding under
+    /// two names.
+    fn saved_modules(&self) -> Option<Vec<String>> {
+        let both = self.modules_to_save.as_ref().is_some_and(|names| names.len() == 2);
+        match both && self.ensure_weight_tying {
+            true => Some(JOINED.map(String::from).to_vec()),
+            false => self.modules_to_save.clone(),
+        }
+    }
+
+    /// The same with the two names read back as embedding and head.
+    fn with_joined_tables(mut self) -> Self {
+        if self.ensure_weight_tying
+            && self.modules_to_save.as_ref().is_some_and(|names| *names == JOINED)
+        {
+            self.modules_to_save = Some(vec!["embed_tokens".into(), "lm_head".into()]);
+        }
+        self
+    }
 }
+
+/// Embedding and head that are one, as PEFT writes them.
+const JOINED: [&str; 2] = ["embed_tokens", "model.embed_tokens"];
 
 /// The value of a key, or PEFT's default where it is absent or null.
 fn read<T: DeserializeOwned>(map: &Map<String, Value>, key: &str, default: T) -> Read<T> {
@@ -113,7 +139,9 @@ fn supported(key: &str, value: &Value) -> bool {
         | "alpha_pattern"
         | "lora_dropout"
         | "use_rslora"
-        | "use_dora" => true,
+        | "use_dora"
+        | "trainable_token_indices"
+        | "modules_to_save" => true,
         // These say how an adapter was made or is run, not what it computes.
         "task_type"
         | "auto_mapping"
@@ -134,7 +162,7 @@ fn supported(key: &str, value: &Value) -> bool {
             _ => false,
         },
         "eva_config" => true,
-        // Only the name that the list of layers has in every Gemma.
+        // Only the name that the list of layers has in every Decoder.
         "layers_pattern" => {
             let layers = |v: &Value| v.as_str().is_some_and(|s| s.is_empty() || s == "layers");
             unused(value) || layers(value) || value.as_array().is_some_and(|a| a.iter().all(layers))
@@ -206,11 +234,11 @@ mod tests {
             ("bias", json!("all")),
             ("lora_bias", json!(true)),
             ("fan_in_fan_out", json!(true)),
-            ("modules_to_save", json!(["lm_head"])),
+            ("modules_to_save", json!(["score"])),
             ("layer_replication", json!([[0, 1]])),
             ("layers_pattern", json!("blocks")),
             ("init_lora_weights", json!("pissa_niter_4")),
-            ("trainable_token_indices", json!([5])),
+            ("trainable_token_indices", json!({"score": [5]})),
             ("alora_invocation_tokens", json!([1, 2])),
             ("use_qalora", json!(true)),
             ("kasa_config", json!({"beta": 0.1})),

@@ -5,7 +5,7 @@ use burn::{
 use serde_json::json;
 
 use super::*;
-use crate::gemma::{GemmaConfig, Pass, RandomInit};
+use crate::decoder::{DecoderSpec, Linear, Pass, RandomInit};
 
 const NAME: &str = "model.layers.0.mlp.up_proj";
 
@@ -13,13 +13,13 @@ fn device() -> Device {
     crate::device::parse("cpu").unwrap()
 }
 
-fn gemma() -> Gemma {
-    let config = GemmaConfig::from_json(json!({
+fn gemma() -> Decoder {
+    let config = DecoderSpec::from_json(json!({
         "model_type": "gemma", "vocab_size": 20, "hidden_size": 8, "intermediate_size": 12,
         "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
     }));
     let mut source = RandomInit { seed: Seed(1), std: 0.3, device: device() };
-    Gemma::load(&config.unwrap(), &mut source).unwrap()
+    Decoder::load(&config.unwrap(), &mut source).unwrap()
 }
 
 fn config(value: serde_json::Value) -> LoraConfig {

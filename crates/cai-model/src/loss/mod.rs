@@ -5,24 +5,22 @@
 //! `[tokens, hidden]` tensor, and a loss is expressed as a weight per token: no `[tokens,
 //! vocabulary]` tensor outlives its chunk, and autodiff never sees one.
 
+mod head;
+
 use std::ops::Range;
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
 
 use cai_kernels::RowScores;
+
+use head::{Chunks, HeadGradient};
 
 use crate::{
     Result,
     batch::{Segment, TokenBatch},
-    gemma::{Gemma, Pass, Replay},
+    decoder::{Decoder, Pass, Replay},
     tokenizer::Example,
 };
-
-/// Numbers of one chunk of logits: 32 MiB in f32 on CPU. On a GPU, 256 MiB: each chunk reads the head's
-/// weights again, and more rows keep more of it busy.
-fn chunk_numbers(device: &Device) -> usize {
-    if *device == Device::flex() { 8 << 20 } else { 64 << 20 }
-}
 
 /// The trained tokens of a batch: their hidden states and targets.
 pub struct Trained {
@@ -40,10 +38,10 @@ pub struct Trained {
 ///
 /// Tracked if the model has parameters on an autodiff device; with `pass.recompute` untracked, and
 /// gradients come from running the layers again.
-pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pass) -> Trained {
+pub fn trained_hidden(decoder: &Decoder, examples: &[&Example], pad: u32, pass: &Pass) -> Trained {
     let rows: Vec<PackedRow> =
         examples.iter().map(|example| PackedRow::new(&[&[example]])).collect();
-    run(gemma, &rows, pad, pass)
+    run(decoder, &rows, pad, pass)
 }
 
 /// The same for rows of several groups of examples each; the result's `rows` are one per example,
@@ -52,9 +50,14 @@ pub fn trained_hidden(gemma: &Gemma, examples: &[&Example], pad: u32, pass: &Pas
 /// Examples of one group that begin with the same tokens, as the two sides of a preference pair
 /// do, share them: these are computed once. Other than that no example sees another. A group of one
 /// example is that example alone; several groups in a row are packing.
-pub fn packed_hidden(gemma: &Gemma, rows: &[Vec<&[&Example]>], pad: u32, pass: &Pass) -> Trained {
+pub fn packed_hidden(
+    decoder: &Decoder,
+    rows: &[Vec<&[&Example]>],
+    pad: u32,
+    pass: &Pass,
+) -> Trained {
     let rows: Vec<PackedRow> = rows.iter().map(|groups| PackedRow::new(groups)).collect();
-    run(gemma, &rows, pad, pass)
+    run(decoder, &rows, pad, pass)
 }
 
 /// One row under construction: its tokens, and where those of each example stand.
@@ -117,8 +120,8 @@ impl<'a> PackedRow<'a> {
     }
 }
 
-fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32, pass: &Pass) -> Trained {
-    let device = gemma.head().device();
+fn run(decoder: &Decoder, rows: &[PackedRow], pad: u32, pass: &Pass) -> Trained {
+    let device = decoder.head().weight.device();
     let ids: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
     let segments = rows.iter().map(|row| row.segments.clone()).collect();
     let batch = TokenBatch { segments, ..TokenBatch::right(&ids, pad, &device) };
@@ -141,12 +144,12 @@ fn run(gemma: &Gemma, rows: &[PackedRow], pad: u32, pass: &Pass) -> Trained {
     let at = Tensor::<1, Int>::from_data(index.as_slice(), &device);
     let (hidden, replay) = match pass.recompute {
         // Nothing is trained: nothing to run, and Burn reads a size of 0 as "the same as before".
-        _ if targets.is_empty() => (Tensor::zeros([0, gemma.config().hidden_size], &device), None),
+        _ if targets.is_empty() => (Tensor::zeros([0, decoder.spec().hidden_size], &device), None),
         true => {
-            let (hidden, replay) = gemma.hidden_with_replay(&batch, &at, pass);
+            let (hidden, replay) = decoder.hidden_with_replay(&batch, &at, pass);
             (hidden, Some(replay))
         }
-        false => (gemma.hidden_at(&batch, &at, pass), None),
+        false => (decoder.hidden_at(&batch, &at, pass), None),
     };
     Trained { hidden, targets, rows: ranges, replay }
 }
@@ -166,6 +169,8 @@ pub struct ScoredTokens {
     hidden: Tensor<2>,
     replay: Option<Replay>,
     unit_grad: Option<Tensor<2>>,
+    /// How the head's trained rows get theirs.
+    head: Option<HeadGradient>,
 }
 
 impl ScoredTokens {
@@ -179,33 +184,39 @@ impl ScoredTokens {
             return Err(crate::Error::Input("scored without gradient".into()));
         };
         let device = unit_grad.device();
-        let weights = TensorData::new(weights.to_vec(), [weights.len(), 1]);
-        let grad = unit_grad.clone() * Tensor::from_data(weights, &device);
-        Ok(match &self.replay {
+        let column = TensorData::new(weights.to_vec(), [weights.len(), 1]);
+        let column = Tensor::<2>::from_data(column, &device);
+        let grad = unit_grad.clone() * column.clone();
+        let below = match &self.replay {
             Some(replay) => replay.surrogate(grad.cast(self.hidden.dtype())),
             None => (self.hidden.clone().cast(DType::F32) * grad).sum(),
+        };
+        let hidden = self.hidden.clone().inner().cast(DType::F32);
+        Ok(match &self.head {
+            Some(head) => below + head.surrogate(hidden, column),
+            None => below,
         })
     }
 }
 
 /// Scores each trained token; with `gradient`, keeps what [`ScoredTokens::surrogate`] needs.
-pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredTokens {
-    let head = gemma.head();
-    let [vocabulary, _] = head.size();
+pub fn score_tokens(decoder: &Decoder, trained: &Trained, gradient: bool) -> ScoredTokens {
+    let head = decoder.head();
     let tokens = trained.targets.len();
-    let chunk = (chunk_numbers(&head.device()) / vocabulary).max(1);
     let hidden = trained.hidden.clone().inner();
-    let softcap = gemma.config().final_logit_softcapping;
+    let chunks = Chunks::new(decoder, trained.targets.clone());
+    let mut head_gradient = HeadGradient::new(decoder, &chunks).filter(|_| gradient && tokens > 0);
     let (mut scores, mut grads) = (Vec::new(), Vec::new());
-    for start in (0..tokens).step_by(chunk) {
-        let count = chunk.min(tokens - start);
-        let raw = head.project(hidden.clone().narrow(0, start, count)).inner().cast(DType::F32);
-        let targets = &trained.targets[start..start + count];
-        let (rows, slopes) = cai_kernels::score_rows(raw, targets, softcap, gradient);
+    for range in chunks.ranges() {
+        let (rows, slopes) = chunks.score(decoder, &hidden, range, gradient);
         scores.push(rows);
-        // ∂ log p / ∂h = ∂ log p / ∂raw · E
-        let unit = |slopes: Tensor<2>| head.project_back(slopes.cast(hidden.dtype())).inner();
-        grads.extend(slopes.map(|slopes| unit(slopes).cast(DType::F32)));
+        if let Some(slopes) = slopes {
+            if let Some(gradient) = &mut head_gradient {
+                gradient.keep(&slopes);
+            }
+            // ∂ log p / ∂h = ∂ log p / ∂raw · E
+            grads.push(head.project_back(slopes.cast(hidden.dtype())).cast(DType::F32));
+        }
     }
     let mut scored = ScoredTokens {
         logps: Vec::with_capacity(tokens),
@@ -216,6 +227,7 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
         hidden: trained.hidden.clone(),
         replay: trained.replay.clone(),
         unit_grad: (gradient && tokens > 0).then(|| Tensor::cat(grads, 0)),
+        head: head_gradient,
     };
     // Read when all are on their way: a GPU is waited for once.
     for row in scores.into_iter().flat_map(RowScores::read) {
@@ -230,10 +242,10 @@ pub fn score_tokens(gemma: &Gemma, trained: &Trained, gradient: bool) -> ScoredT
 
 /// Mean-able cross-entropy when the head itself is trained (pretraining): the summed negative
 /// log-probability as a tracked scalar, through full logits of the trained tokens.
-pub fn full_cross_entropy(gemma: &Gemma, trained: Trained) -> Tensor<1> {
-    let device = gemma.head().device();
+pub fn full_cross_entropy(decoder: &Decoder, trained: Trained) -> Tensor<1> {
+    let device = decoder.head().weight.device();
     let ids: Vec<i64> = trained.targets.iter().map(|&t| t as i64).collect();
     let target = Tensor::<1, Int>::from_data(ids.as_slice(), &device);
-    let logps = log_softmax(gemma.logits(trained.hidden), 1);
+    let logps = log_softmax(decoder.logits(trained.hidden), 1);
     logps.gather(1, target.unsqueeze_dim(1)).sum().neg()
 }

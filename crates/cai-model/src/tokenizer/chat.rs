@@ -1,100 +1,208 @@
-//! The tokenizer of a chat model.
+//! The tokenizer of a chat model, whatever its family.
 //!
-//! How a chat becomes ids: the template is rendered, and the rendered text is cut at the control
-//! tokens that the template placed. Each stretch between two of them is encoded as plain text, in
-//! which the tokenizer recognises no control token. That gives the ids of the whole text encoded
-//! at once, since a tokenizer cuts at control tokens first, too. Where a message itself contains
-//! the text of a control token, a placeholder stands for it while the text is rendered and cut.
+//! No token is wired in. What begins a text, what ends it and what fills up batches is what the
+//! tokenizer's files say; what ends a turn is what the chat template puts there.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cai_data::record::{Message, Role};
+use cai_data::record::Message;
+use minijinja::Value;
 use serde_json::Value as Json;
 use tokenizers::Tokenizer;
 
-use super::Example;
-use super::controls::{Controls, Piece, declare_specials, token_text};
-use super::template::ChatTemplate;
+use super::TokenizerParts;
+use super::choice::{CHATML, GEMMA_CHAT_TEMPLATE, PLAIN, TemplateChoice};
+use super::controls::{Controls, Piece, declare_specials};
+use super::specials::Specials;
+use super::template::{ChatTemplate, default_template, token_names};
 use crate::error::{Error, Result};
-
-const END_OF_TURN: &str = "<end_of_turn>";
 
 /// A tokenizer with the chat template and the special tokens of its model. Cheap to clone.
 #[derive(Clone)]
 pub struct ChatTokenizer {
     /// In a mode in which the text of a control token is only text.
-    tokenizer: Arc<Tokenizer>,
-    template: Arc<ChatTemplate>,
-    controls: Arc<Controls>,
-    path: PathBuf,
-    vocab_size: usize,
-    bos: u32,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) controls: Arc<Controls>,
+    pub(super) vocab_size: usize,
+    pub(super) path: PathBuf,
+    /// What a template can name: `bos_token` and so on.
+    token_names: Value,
+    specials: Specials,
     eos: u32,
-    pad: u32,
-    end_of_turn: u32,
+    /// The template, or why there is none.
+    template: std::result::Result<Arc<ChatTemplate>, String>,
+    turn: Turn,
+    stop_texts: Vec<String>,
 }
 
-/// Which assistant turns of a conversation are trained.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Turns {
-    /// Every one.
-    All,
-    /// The last one.
-    Last,
+/// What the chat template places around a turn.
+#[derive(Clone, Default)]
+struct Turn {
+    /// The first control token after the assistant's words.
+    end: Option<u32>,
+    /// All control tokens, but for the one that begins the text.
+    controls: Vec<u32>,
 }
 
 impl ChatTokenizer {
-    /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template of a model's folder.
+    /// The tokenizer of a model's folder.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] when a file is missing or malformed, or lacks the tokens of a chat
-    /// model (begin, end, padding, end of turn); [`Error::Template`] for the chat template.
+    /// As [`TokenizerParts::read`] and [`ChatTokenizer::new`].
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        let path = dir.join("tokenizer.json");
-        let config_path = dir.join("tokenizer_config.json");
-        let config: Json = serde_json::from_str(&read_text(&config_path)?)
-            .map_err(|error| tokenizer_error(&config_path, error))?;
-        let mut tokenizer = Tokenizer::from_bytes(read_text(&path)?)
-            .map_err(|error| tokenizer_error(&path, error))?;
+        Self::new(TokenizerParts::read(dir)?)
+    }
+
+    /// The tokenizer made of these parts. A chat template that is missing or cannot be rendered is
+    /// an error where it is first used, so that [`with_choice`](Self::with_choice) can put another
+    /// in its place.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when a special token that the config names is not in the tokenizer, or
+    /// nothing says what ends a text.
+    pub fn new(parts: TokenizerParts) -> Result<Self> {
+        let TokenizerParts { mut tokenizer, config, generation, template, path } = parts;
+        let fail = |reason: String| Error::Tokenizer { path: path.clone(), reason };
         // Lengths are the caller's business: a limit saved in the file must not cut text here.
-        tokenizer.with_truncation(None).map_err(|error| tokenizer_error(&path, error))?;
+        tokenizer.with_truncation(None).map_err(|error| fail(error.to_string()))?;
         tokenizer.with_padding(None);
-        declare_specials(&mut tokenizer, &config).map_err(|error| tokenizer_error(&path, error))?;
+        declare_specials(&mut tokenizer, &config).map_err(|error| fail(error.to_string()))?;
         tokenizer.set_encode_special_tokens(true);
 
-        let named = |key: &str| -> Result<u32> {
-            let token = token_text(&config[key]).ok_or_else(|| {
-                let reason = format!("`{key}` is missing; a chat model needs it");
-                tokenizer_error(&config_path, reason)
-            })?;
-            tokenizer.token_to_id(token).ok_or_else(|| {
-                let reason = format!("`{key}` of tokenizer_config.json, {token}, is not in it");
-                tokenizer_error(&path, reason)
-            })
-        };
-        let (bos, eos, pad) = (named("bos_token")?, named("eos_token")?, named("pad_token")?);
-        let end_of_turn = tokenizer.token_to_id(END_OF_TURN).ok_or_else(|| {
-            tokenizer_error(&path, format!("the token {END_OF_TURN} of Gemma's chats is not in it"))
-        })?;
-        let tokens = ["bos_token", "eos_token", "pad_token", "unk_token"]
-            .into_iter()
-            .filter_map(|key| Some((key, token_text(&config[key])?)));
-        let template = ChatTemplate::from_dir(dir, &config, tokens.collect())?;
-        let controls = Controls::of(&tokenizer).map_err(|error| tokenizer_error(&path, error))?;
-        Ok(ChatTokenizer {
-            vocab_size: tokenizer.get_vocab_size(true),
+        let bare = ChatTokenizer {
+            controls: Arc::new(Controls::of(&tokenizer).map_err(fail)?),
+            specials: Specials::of(&tokenizer, &config, &generation).map_err(fail)?,
+            token_names: token_names(&config),
+            vocab_size: highest_id(&tokenizer).map_or(0, |id| id as usize + 1),
             tokenizer: Arc::new(tokenizer),
-            template: Arc::new(template),
-            controls: Arc::new(controls),
-            path,
-            bos,
-            eos,
-            pad,
-            end_of_turn,
-        })
+            path: path.clone(),
+            eos: 0,
+            template: Err(NO_TEMPLATE.into()),
+            turn: Turn::default(),
+            stop_texts: Vec::new(),
+        };
+        let chat = match template.or_else(|| default_template(&config["chat_template"])) {
+            None => bare,
+            Some(source) => match bare.clone().with_template(source) {
+                Ok(chat) => chat,
+                Err(Error::Template { reason }) => Self { template: Err(reason), ..bare },
+                Err(error) => return Err(error),
+            },
+        };
+        match chat.text_end() {
+            Some(eos) => Ok(Self { eos, ..chat }),
+            None => Err(fail(
+                "nothing says which token ends a text; name it as `eos_token` in \
+                 tokenizer_config.json, or its id as `eos_token_id` in generation_config.json"
+                    .into(),
+            )),
+        }
+    }
+
+    /// The tokenizer with another chat template, and what a conversation that is rendered with it
+    /// shows about it.
+    ///
+    /// # Errors
+    /// [`Error::Template`] when `source` is not valid Jinja or refuses a conversation.
+    pub fn with_template(self, source: String) -> Result<Self> {
+        let plain = source.trim_end().ends_with(PLAIN.trim_end());
+        let template = ChatTemplate::new(source, self.token_names.clone())?;
+        let with = Self {
+            template: Ok(Arc::new(template)),
+            // A model that was not fine-tuned on such turns goes on with the next one.
+            stop_texts: if plain { vec!["\n\nHuman:".to_owned()] } else { Vec::new() },
+            ..self
+        };
+        Ok(Self { turn: with.turn()?, ..with })
+    }
+
+    /// The tokenizer with a chat template by name, or the one in a file.
+    ///
+    /// # Errors
+    /// As [`with_template`](Self::with_template); [`Error::Template`] when the tokenizer lacks a
+    /// control token that the template places or the file cannot be read.
+    pub fn with_choice(self, choice: &TemplateChoice) -> Result<Self> {
+        let (source, placed) = match choice {
+            TemplateChoice::Gemma => (GEMMA_CHAT_TEMPLATE, ["<start_of_turn>", "<end_of_turn>"]),
+            TemplateChoice::Chatml => (CHATML, ["<|im_start|>", "<|im_end|>"]),
+            TemplateChoice::Plain => return self.plain(),
+            TemplateChoice::File(path) => return self.with_template(template_file(path)?),
+        };
+        let lacking: Vec<&str> =
+            placed.into_iter().filter(|token| self.controls.lacks(token)).collect();
+        if !lacking.is_empty() {
+            let reason = format!(
+                "`{choice}` needs the control tokens {}, which {} does not have; choose another, \
+                 such as `plain`, which needs none",
+                lacking.join(" and "),
+                self.path.display()
+            );
+            return Err(Error::Template { reason });
+        }
+        self.with_template(source.to_owned())
+    }
+
+    /// Turns as text alone. The template says itself what ends a text, so that it means the same
+    /// wherever it is saved.
+    fn plain(self) -> Result<Self> {
+        let end = Json::from(self.name(self.eos));
+        self.with_template(format!("{{%- set end_of_text = {end} -%}}\n{PLAIN}"))
+    }
+
+    /// What the chat template places around turns, seen by rendering some.
+    fn turn(&self) -> Result<Turn> {
+        let (question, answer) = ("Which way?", "Straight on.");
+        let chat = [Message::user(question), Message::assistant(answer), Message::user(question)];
+        let control = |piece: &Piece| match piece {
+            Piece::Control(id) => Some(*id),
+            Piece::Text(_) => None,
+        };
+        let answered = self.pieces(&chat[..2], false)?;
+        let holds_answer = |p: &Piece| matches!(p, Piece::Text(text) if text.contains(answer));
+        let at = answered.iter().rposition(holds_answer);
+        let end = at.and_then(|at| answered[at..].iter().find_map(control));
+
+        let mut controls: Vec<u32> = Vec::new();
+        for id in self.pieces(&chat, true)?.iter().filter_map(control) {
+            if Some(id) != self.bos() && !controls.contains(&id) {
+                controls.push(id);
+            }
+        }
+        Ok(Turn { end, controls })
+    }
+
+    /// What ends a text rather than a turn: of the ids that the files name, the first that is a
+    /// control token and not the chat template's. A model that has one alone ends both with it, and
+    /// so does plain text.
+    fn text_end(&self) -> Option<u32> {
+        if !self.stop_texts.is_empty() {
+            return self.turn.end;
+        }
+        let ends = &self.specials.ends;
+        let other = |id: &&u32| self.turn.end != Some(**id) && self.controls.has(**id);
+        ends.iter().find(other).or(ends.first()).copied().or(self.turn.end)
+    }
+
+    /// The chat template.
+    ///
+    /// # Errors
+    /// [`Error::Template`] that says why the model has none, and what to do.
+    pub fn template(&self) -> Result<&ChatTemplate> {
+        match &self.template {
+            Ok(template) => Ok(template),
+            Err(reason) => Err(Error::Template { reason: reason.clone() }),
+        }
+    }
+
+    /// The chat as the template renders it; with `add_generation_prompt` up to where the
+    /// assistant's answer begins.
+    ///
+    /// # Errors
+    /// [`Error::Template`] when the template refuses the conversation.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        self.template()?.render(messages, add_generation_prompt)
     }
 
     /// The ids of `text` as it is: nothing is added, and control tokens in it are only text.
@@ -103,10 +211,8 @@ impl ChatTokenizer {
     /// [`Error::Tokenizer`] when the tokenizer has no token for a character, which one with byte
     /// fallback always has.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, false)
-            .map_err(|error| tokenizer_error(&self.path, error))?;
+        let encoding =
+            self.tokenizer.encode_fast(text, false).map_err(|error| self.failed(error))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -124,7 +230,7 @@ impl ChatTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] when the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer.decode(ids, true).map_err(|error| tokenizer_error(&self.path, error))
+        self.tokenizer.decode(ids, true).map_err(|error| self.failed(error))
     }
 
     /// The text of `ids`, control tokens included.
@@ -132,201 +238,71 @@ impl ChatTokenizer {
     /// # Errors
     /// As [`decode`](Self::decode).
     pub fn decode_with_special(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer.decode(ids, false).map_err(|error| tokenizer_error(&self.path, error))
+        self.tokenizer.decode(ids, false).map_err(|error| self.failed(error))
     }
 
-    /// What one token adds to a text: the byte of a token such as `<0xE2>`, nothing for a control
-    /// token or an id that there is not.
-    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
-        let token = self.tokenizer.id_to_token(id).unwrap_or_default();
-        let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-        match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => vec![byte],
-            None => self.decode(&[id]).unwrap_or_default().into_bytes(),
-        }
+    /// The token that the tokenizer puts before every text and chat, if it does.
+    pub fn bos(&self) -> Option<u32> {
+        self.specials.bos
     }
 
-    /// The chat as the template renders it; with `add_generation_prompt` up to where the
-    /// assistant's answer begins.
-    ///
-    /// # Errors
-    /// [`Error::Template`] when the template refuses the conversation.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        self.template.render(messages, add_generation_prompt)
-    }
-
-    /// The ids of a chat up to where the assistant's answer begins, with `<bos>` exactly once.
-    ///
-    /// # Errors
-    /// [`Error::Template`] when the template refuses the conversation.
-    pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        Ok(self.encode_pieces(self.pieces(messages, true)?)?.ids)
-    }
-
-    /// The ids of a chat, with `<bos>` exactly once, and which of them are trained.
-    ///
-    /// A trained turn begins where the ids leave those of the prompt before it (the chat so far
-    /// with the generation prompt), so that a token merged across that border belongs to the turn:
-    /// TRL's rule.
-    ///
-    /// # Errors
-    /// [`Error::Template`] when the template refuses the conversation, or no turn is the
-    /// assistant's.
-    pub fn conversation(&self, messages: &[Message], train: Turns) -> Result<Example> {
-        let mut turns: Vec<usize> =
-            (0..messages.len()).filter(|&i| messages[i].role == Role::Assistant).collect();
-        let Some(&last) = turns.last() else {
-            let reason = "the conversation has no assistant turn to train".to_owned();
-            return Err(Error::Template { reason });
-        };
-        if train == Turns::Last {
-            turns = vec![last];
-        }
-        let whole = self.encode_pieces(self.pieces(messages, false)?)?;
-        let mut trained = vec![false; whole.ids.len()];
-        for turn in turns {
-            let start = self.shared(&whole, self.pieces(&messages[..turn], true)?)?;
-            let end = if turn + 1 == messages.len() {
-                whole.ids.len()
-            } else {
-                self.shared(&whole, self.pieces(&messages[..=turn], false)?)?
-            };
-            // A template may render a turn differently once others follow: then nothing is shared.
-            if let Some(turn) = trained.get_mut(start..end) {
-                turn.fill(true);
-            }
-        }
-        if !trained.contains(&true) {
-            let reason = "the chat template leaves no token of the assistant to train: it renders \
-                          the turns before an answer differently once the answer follows"
-                .to_owned();
-            return Err(Error::Template { reason });
-        }
-        Ok(Example { ids: whole.ids, trained })
-    }
-
-    /// The chat of `prompt` and `completion`, of which the completion is trained.
-    ///
-    /// # Errors
-    /// [`Error::Template`] when the completion is not one assistant turn or the template refuses
-    /// the conversation.
-    pub fn completion(&self, prompt: &[Message], completion: &[Message]) -> Result<Example> {
-        if !matches!(completion, [Message { role: Role::Assistant, .. }]) {
-            let turns = completion.len();
-            let reason = format!(
-                "a completion is one assistant turn, this one has {turns} turns; put the turns \
-                 before it into the prompt"
-            );
-            return Err(Error::Template { reason });
-        }
-        self.conversation(&[prompt, completion].concat(), Turns::Last)
-    }
-
-    /// `completion` after `prompt` as plain texts without a chat template; the completion's tokens are
-    /// trained. A token that merges the two belongs to the completion, as in TRL.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::encode`].
-    pub fn text_completion(&self, prompt: &str, completion: &str) -> Result<Example> {
-        let with_bos = |text: &str| -> Result<Vec<u32>> {
-            let mut ids = vec![self.bos()];
-            ids.extend(self.encode(text)?);
-            Ok(ids)
-        };
-        let before = with_bos(prompt)?;
-        let ids = with_bos(&format!("{prompt}{completion}"))?;
-        let common = before.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-        let trained = (0..ids.len()).map(|i| i >= common).collect();
-        Ok(Example { ids, trained })
-    }
-
-    /// The token that every chat begins with.
-    pub fn bos(&self) -> u32 {
-        self.bos
-    }
-
-    /// The token that ends a text.
+    /// The token that ends a text; in a model that has no other, the one that ends a turn.
     pub fn eos(&self) -> u32 {
         self.eos
     }
 
-    /// The token that fills up batches.
+    /// The token that fills up batches: `pad_token`, or else the one for what is unknown, or the end
+    /// of a text. What it is decides nothing, since masks go by lengths.
     pub fn pad(&self) -> u32 {
-        self.pad
+        self.specials.pad.unwrap_or(self.eos)
     }
 
-    /// The token that ends a turn of a chat.
-    pub fn end_of_turn(&self) -> u32 {
-        self.end_of_turn
+    /// The token that ends a turn of a chat, if the template ends it with one.
+    pub fn end_of_turn(&self) -> Option<u32> {
+        self.turn.end
     }
 
-    /// The tokens at which generation stops: end of text and end of turn.
+    /// The control tokens that the template places in and around turns, in order of appearance.
+    pub fn control_ids(&self) -> &[u32] {
+        &self.turn.controls
+    }
+
+    /// The tokens at which generation stops, ascending: the end of a turn, and every end that the
+    /// tokenizer and the generation config name.
     pub fn stop_ids(&self) -> Vec<u32> {
-        let mut ids = vec![self.eos, self.end_of_turn];
+        let mut ids: Vec<u32> =
+            self.turn.end.into_iter().chain(self.specials.ends.clone()).collect();
+        ids.sort_unstable();
         ids.dedup();
         ids
     }
 
-    /// The number of token ids, control tokens included.
-    pub fn vocab_size(&self) -> usize {
-        self.vocab_size
+    /// The texts at which generation stops, with templates that end turns by text.
+    pub fn stop_texts(&self) -> &[String] {
+        &self.stop_texts
     }
 
-    /// The rendered chat cut at the template's control tokens, with `<bos>` exactly once.
-    fn pieces(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<Piece>> {
-        let shield = self.controls.shield(messages, self.template.source())?;
-        let rendered = match &shield {
-            Some((shielded, _)) => self.template.render(shielded, add_generation_prompt)?,
-            None => self.template.render(messages, add_generation_prompt)?,
-        };
-        let mut pieces = self.controls.cut(&rendered);
-        if let Some((_, mark)) = shield {
-            for piece in &mut pieces {
-                if let Piece::Text(text) = piece {
-                    *text = self.controls.unshield(text, mark);
-                }
-            }
-        }
-        match pieces.iter().filter(|piece| **piece == Piece::Control(self.bos)).count() {
-            0 => pieces.insert(0, Piece::Control(self.bos)),
-            1 => {}
-            count => {
-                let reason = format!("it begins the text {count} times; once is right");
-                return Err(Error::Template { reason });
-            }
-        }
-        Ok(pieces)
+    fn failed(&self, error: tokenizers::Error) -> Error {
+        Error::Tokenizer { path: self.path.clone(), reason: error.to_string() }
     }
+}
 
-    fn encode_pieces(&self, pieces: Vec<Piece>) -> Result<Encoded> {
-        let mut encoded = Encoded { ids: Vec::new(), pieces: Vec::with_capacity(pieces.len()) };
-        for piece in pieces {
-            match &piece {
-                Piece::Control(id) => encoded.ids.push(*id),
-                Piece::Text(text) => encoded.ids.extend(self.encode(text)?),
-            }
-            encoded.pieces.push((piece, encoded.ids.len()));
-        }
-        Ok(encoded)
-    }
+const NO_TEMPLATE: &str = "the model has none: neither chat_template.jinja nor `chat_template` in \
+                           tokenizer_config.json (in a list, the one named `default`). Set \
+                           `chat_template` to `plain`, which a pre-trained model understands, to \
+                           `gemma` or `chatml`, or to a Jinja file";
 
-    /// How many ids `whole` and the ids of `other` have in common at their beginnings.
-    fn shared(&self, whole: &Encoded, other: Vec<Piece>) -> Result<usize> {
-        let mut start = 0;
-        for ((piece, end), other) in whole.pieces.iter().zip(other) {
-            if *piece != other {
-                if let (Piece::Text(_), Piece::Text(text)) = (piece, other) {
-                    let ids = self.encode(&text)?;
-                    start +=
-                        whole.ids[start..*end].iter().zip(&ids).take_while(|(a, b)| a == b).count();
-                }
-                break;
-            }
-            start = *end;
-        }
-        Ok(start)
-    }
+fn highest_id(tokenizer: &Tokenizer) -> Option<u32> {
+    tokenizer.get_vocab(true).into_values().max()
+}
+
+fn template_file(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| Error::Template {
+        reason: format!(
+            "{}: {error}; give `gemma`, `chatml`, `plain` or the path of a Jinja file",
+            path.display()
+        ),
+    })
 }
 
 impl fmt::Debug for ChatTokenizer {
@@ -336,18 +312,4 @@ impl fmt::Debug for ChatTokenizer {
             .field("vocab_size", &self.vocab_size)
             .finish_non_exhaustive()
     }
-}
-
-/// Pieces with the position in `ids` at which each ends.
-struct Encoded {
-    ids: Vec<u32>,
-    pieces: Vec<(Piece, usize)>,
-}
-
-fn tokenizer_error(path: &Path, reason: impl fmt::Display) -> Error {
-    Error::Tokenizer { path: path.to_owned(), reason: reason.to_string() }
-}
-
-pub(super) fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }

@@ -17,7 +17,16 @@ pub(super) enum Piece {
 }
 
 /// The control tokens, those with the longest text first.
-pub(super) struct Controls(Vec<(String, u32)>);
+pub(super) struct Controls(Vec<Control>);
+
+struct Control {
+    text: String,
+    id: u32,
+    /// Whether it takes the white space before it.
+    lstrip: bool,
+    /// Whether it takes the white space after it.
+    rstrip: bool,
+}
 
 impl Controls {
     pub(super) fn of(tokenizer: &Tokenizer) -> std::result::Result<Self, String> {
@@ -26,29 +35,44 @@ impl Controls {
             if !token.special {
                 continue;
             }
-            if token.lstrip || token.rstrip || token.single_word {
+            let AddedToken { content: text, single_word, lstrip, rstrip, .. } = token;
+            if single_word {
                 return Err(format!(
-                    "the special token {} strips its surroundings or stands only between words \
-                     (lstrip, rstrip, single_word), which Gemma's do not and is not supported",
-                    token.content
+                    "the special token {text} stands only between words (single_word), which is \
+                     not supported; set it to false in tokenizer.json"
                 ));
             }
-            controls.push((token.content, id));
+            controls.push(Control { text, id, lstrip, rstrip });
         }
-        controls.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        controls.sort_by(|a, b| b.text.len().cmp(&a.text.len()).then_with(|| a.text.cmp(&b.text)));
         Ok(Controls(controls))
+    }
+
+    /// Whether this token is one.
+    pub(super) fn has(&self, id: u32) -> bool {
+        self.0.iter().any(|control| control.id == id)
+    }
+
+    /// Whether a control token of this text is missing.
+    pub(super) fn lacks(&self, text: &str) -> bool {
+        self.0.iter().all(|control| control.text != text)
+    }
+
+    /// Whether `text` holds the text of one.
+    pub(super) fn in_text(&self, text: &str) -> bool {
+        self.find(text).is_some()
     }
 
     /// The control token that `text` begins with: its place in the list.
     fn at_start(&self, text: &str) -> Option<usize> {
-        self.0.iter().position(|(control, _)| text.starts_with(control.as_str()))
+        self.0.iter().position(|control| text.starts_with(control.text.as_str()))
     }
 
     /// The first control token in `text`: its byte position and its place in the list.
     fn find(&self, text: &str) -> Option<(usize, usize)> {
         let mut first_bytes = [false; 256];
-        for (control, _) in &self.0 {
-            first_bytes[usize::from(control.as_bytes()[0])] = true;
+        for control in &self.0 {
+            first_bytes[usize::from(control.text.as_bytes()[0])] = true;
         }
         let candidates = text.bytes().enumerate().filter(|(_, b)| first_bytes[usize::from(*b)]);
         // A control's first byte begins a character, so that `at` is on a border.
@@ -59,12 +83,14 @@ impl Controls {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((at, index)) = self.find(rest) {
-            if at > 0 {
-                pieces.push(Piece::Text(rest[..at].to_owned()));
+            let Control { text, id, lstrip, rstrip } = &self.0[index];
+            let (before, after) = (&rest[..at], &rest[at + text.len()..]);
+            let before = if *lstrip { before.trim_end() } else { before };
+            if !before.is_empty() {
+                pieces.push(Piece::Text(before.to_owned()));
             }
-            let (control, id) = &self.0[index];
             pieces.push(Piece::Control(*id));
-            rest = &rest[at + control.len()..];
+            rest = if *rstrip { after.trim_start() } else { after };
         }
         if !rest.is_empty() {
             pieces.push(Piece::Text(rest.to_owned()));
@@ -79,7 +105,7 @@ impl Controls {
         messages: &[Message],
         template: &str,
     ) -> Result<Option<(Vec<Message>, char)>> {
-        if messages.iter().all(|message| self.find(&message.content).is_none()) {
+        if !messages.iter().any(|message| self.in_text(&message.content)) {
             return Ok(None);
         }
         let unused = |mark: &char| {
@@ -98,7 +124,7 @@ impl Controls {
             while let Some((at, index)) = self.find(rest) {
                 content.push_str(&rest[..at]);
                 content.push_str(&format!("{mark}{index}{mark}"));
-                rest = &rest[at + self.0[index].0.len()..];
+                rest = &rest[at + self.0[index].text.len()..];
             }
             content.push_str(rest);
             Message { role: message.role, content }
@@ -109,7 +135,7 @@ impl Controls {
     pub(super) fn unshield(&self, text: &str, mark: char) -> String {
         // Between every two marks stands the number of a control.
         let parts = text.split(mark).enumerate().map(|(i, part)| match part.parse::<usize>() {
-            Ok(index) if i % 2 == 1 && index < self.0.len() => Cow::from(&self.0[index].0),
+            Ok(index) if i % 2 == 1 && index < self.0.len() => Cow::from(&self.0[index].text),
             _ => Cow::from(part),
         });
         parts.collect()
@@ -147,7 +173,15 @@ pub(super) fn declare_specials(
     }
     // One that has no id cannot be made by the template either, and must not be given one here.
     names.retain(|name| !name.is_empty() && tokenizer.token_to_id(name).is_some());
-    let tokens = names.into_iter().map(|name| AddedToken::from(name, true));
+    let known = tokenizer.get_added_tokens_decoder();
+    let tokens = names.into_iter().map(|name| {
+        let id = tokenizer.token_to_id(&name);
+        match id.and_then(|id| known.get(&id)) {
+            Some(token) => AddedToken { special: true, ..token.clone() },
+            None => AddedToken::from(name, true),
+        }
+    });
+    let tokens: Vec<AddedToken> = tokens.collect();
     tokenizer.add_special_tokens(tokens).map(|_| ())
 }
 

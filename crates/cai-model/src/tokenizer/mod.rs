@@ -4,16 +4,26 @@
 //! encoded as the characters that it consists of; only the chat template places control tokens.
 
 mod chat;
+mod choice;
 mod controls;
+mod conversation;
+mod dates;
 mod example;
+mod json;
 mod marked;
+mod parts;
+mod specials;
 mod template;
 mod train;
+mod vocabulary;
 
 #[cfg(test)]
 mod tests;
 
-pub use chat::{ChatTokenizer, Turns};
+pub use chat::ChatTokenizer;
+pub use choice::{GEMMA_CHAT_TEMPLATE, TemplateChoice};
+pub use conversation::Turns;
 pub use example::Example;
+pub use parts::TokenizerParts;
 pub use template::ChatTemplate;
-pub use train::{GEMMA_CHAT_TEMPLATE, train_bpe};
+pub use train::train_bpe;

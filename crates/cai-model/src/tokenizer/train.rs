@@ -17,22 +17,6 @@ use tokenizers::{AddedToken, Model, SplitDelimiterBehavior, Tokenizer, Trainer};
 
 use crate::error::{Error, Result};
 
-/// Gemma's turns: user and model alternate, contents are trimmed, there is no system turn.
-pub const GEMMA_CHAT_TEMPLATE: &str = r"{{ bos_token }}
-{%- for message in messages -%}
-    {%- if message['role'] == 'system' -%}
-        {{ raise_exception('System role not supported') }}
-    {%- elif (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
-        {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
-    {%- endif -%}
-    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
-    {{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{ '<start_of_turn>model\n' }}
-{%- endif -%}
-";
-
 const SPACE: char = '▁';
 
 /// The special tokens; their ids are their places here.

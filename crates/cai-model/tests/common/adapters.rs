@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, path::Path};
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use cai_data::seed::Seed;
 use cai_model::{
-    checkpoint::write_safetensors,
-    gemma::Pass,
+    decoder::Pass,
+    export::{save_folder, write_safetensors},
     lora::{largest_change, merge_adapter, prompt_logits, train_adapter},
     model::LanguageModel,
 };
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     checks::{LOGITS, LOSS, compare_gradients, right_padded, within},
-    fixture,
+    device, fixture,
     reference::{Reference, largest_difference, read_safetensors},
     training,
 };
@@ -27,7 +27,7 @@ struct Adapter {
 
 impl Adapter {
     fn read(name: &str) -> Self {
-        let own = Reference::read(&fixture("adapters").join(name));
+        let own = Reference::read(&fixture(name));
         let base = Reference::read(&fixture(own.json["base"].as_str().unwrap()));
         Self { own, base }
     }
@@ -87,18 +87,31 @@ pub fn round_trip(name: &str) -> f64 {
 pub fn parameters(name: &str) -> f64 {
     let adapter = Adapter::read(name);
     let model = adapter.model();
-    let ours = model.adapter.as_ref().unwrap().num_parameters(&model.config);
+    let ours = model.adapter.as_ref().unwrap().num_parameters(&model.spec);
     assert_eq!(ours as u64, adapter.own.json["parameters"].as_u64().unwrap());
     0.0
+}
+
+/// Merged and written as a folder, the model says whether its head is tied as PEFT's does.
+pub fn merged_head(name: &str) -> f64 {
+    let adapter = Adapter::read(name);
+    let (decoder, _) = merge_adapter(adapter.model().decoder);
+    let tied = adapter.own.json["merged_tied"].as_bool().unwrap();
+    assert_eq!(decoder.spec().tie_word_embeddings, tied);
+    let dir = tempfile::tempdir().unwrap();
+    save_folder(&decoder, Some(&adapter.base.dir), DType::F32, dir.path()).unwrap();
+    let again = LanguageModel::load(dir.path(), None, &device()).unwrap();
+    let theirs = adapter.own.tensor("merged.logits");
+    within("logits of the merged folder", right_padded(&adapter.base, &again, theirs), LOGITS)
 }
 
 /// The merged model has the logits of the adapter, and the base is as it was.
 pub fn merged(name: &str) -> f64 {
     let adapter = Adapter::read(name);
     let with_adapter = adapter.model();
-    let (gemma, change) = merge_adapter(with_adapter.gemma.clone());
+    let (decoder, change) = merge_adapter(with_adapter.decoder.clone());
     assert!(change.largest > change.mean && change.mean > 0.0 && change.entries > 0, "{change:?}");
-    let merged = LanguageModel { gemma, adapter: None, ..with_adapter.clone() };
+    let merged = LanguageModel { decoder, adapter: None, ..with_adapter.clone() };
     let prompts = adapter.base.sequences("right");
     let logits = |model: &LanguageModel| prompt_logits(model, &prompts).unwrap();
     let difference = largest_change(&logits(&with_adapter), &logits(&merged));
@@ -112,7 +125,7 @@ pub fn merged(name: &str) -> f64 {
 pub fn trained_further(name: &str) -> f64 {
     let adapter = Adapter::read(name);
     let frozen = adapter.model();
-    let trainable = LanguageModel { gemma: train_adapter(frozen.gemma.clone()), ..frozen };
+    let trainable = LanguageModel { decoder: train_adapter(frozen.decoder.clone()), ..frozen };
     within("logits of the trainable adapter", adapter.difference(&trainable), LOGITS)
 }
 
@@ -138,15 +151,18 @@ pub fn recomputed(name: &str) -> f64 {
 /// Trains an adapter with the settings of each of PEFT's, and saves it in `out/NAME` with its logits
 /// of the base's `right` batch in `logits.safetensors`, row by row.
 pub fn save_all(out: &Path) {
-    for entry in std::fs::read_dir(fixture("adapters")).unwrap() {
-        let name = entry.unwrap().file_name();
-        let adapter = Adapter::read(name.to_str().unwrap());
+    let folders = ["adapters", "rows"].map(fixture);
+    for entry in folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
+        let name = entry.as_ref().unwrap().file_name();
+        let kind = entry.unwrap().path().parent().unwrap().file_name().unwrap().to_owned();
+        let path = Path::new(&kind).join(&name);
+        let adapter = Adapter::read(path.to_str().unwrap());
         let config = adapter.model().adapter.unwrap();
         let mut model = adapter.base.base().add_adapter(&config, Seed(5)).unwrap();
         let examples = adapter.base.sft_examples();
         let losses = (0..20).map(|_| {
             let step = training::sft(&model, &examples, &Pass::default());
-            model.gemma = training::descend(model.gemma.clone(), &step, 0.2);
+            model.decoder = training::descend(model.decoder.clone(), &step, 0.2);
             step.loss
         });
         let losses: Vec<f64> = losses.collect();

@@ -4,6 +4,7 @@ pub mod adapters;
 pub mod checks;
 pub mod reference;
 pub mod shapes;
+pub mod tokenizers;
 pub mod training;
 
 use std::path::{Path, PathBuf};

@@ -5,8 +5,9 @@ use std::{collections::HashMap, path::Path};
 use burn::tensor::{DType, Tensor, TensorData};
 use cai_model::{
     batch::TokenBatch,
-    checkpoint::{load_gemma, save_folder, write_safetensors},
-    gemma::{Gemma, GemmaConfig, KvCache, Pass},
+    decoder::{Decoder, DecoderSpec, KvCache, Pass},
+    export::{save_folder, write_safetensors},
+    source::{Held, load_folder},
 };
 
 use super::{
@@ -18,12 +19,12 @@ use super::{
 /// Right-padded, left-padded, through a cache, and after a round trip through a folder.
 pub fn logits(name: &str) {
     let dir = fixture("shapes").join(name);
-    let gemma = read(&dir);
-    within(name, right(&dir, &gemma), LOGITS);
-    within(name, left(&dir, &gemma), LOGITS);
-    within(name, cached(&dir, &gemma), LOGITS);
+    let decoder = read(&dir);
+    within(name, right(&dir, &decoder), LOGITS);
+    within(name, left(&dir, &decoder), LOGITS);
+    within(name, cached(&dir, &decoder), LOGITS);
     let again = tempfile::tempdir().unwrap();
-    save_folder(&gemma, Some(&dir), DType::F32, again.path()).unwrap();
+    save_folder(&decoder, Some(&dir), DType::F32, again.path()).unwrap();
     within(name, right(&dir, &read(again.path())), LOGITS);
 }
 
@@ -46,42 +47,43 @@ pub fn other_spelling() {
     within("logits", right(&dir, &read(other.path())), LOGITS);
 }
 
-fn read(dir: &Path) -> Gemma {
-    let config = GemmaConfig::read(dir).unwrap();
-    load_gemma(dir, &config, DType::F32, None, &device()).unwrap()
+fn read(dir: &Path) -> Decoder {
+    let spec = DecoderSpec::read(dir).unwrap();
+    let held = Held { dtype: DType::F32, quantize: None, device: device() };
+    load_folder(dir, &spec, &held).unwrap()
 }
 
-fn right(dir: &Path, gemma: &Gemma) -> f64 {
+fn right(dir: &Path, decoder: &Decoder) -> f64 {
     let (rows, theirs) = rows(dir);
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::right(&rows, 0, &device());
-    let hidden = gemma.hidden(&batch, &Pass::default());
-    compare(gemma, hidden, &theirs, |row| (0, rows[row].len()))
+    let hidden = decoder.hidden(&batch, &Pass::default());
+    compare(decoder, hidden, &theirs, |row| (0, rows[row].len()))
 }
 
-fn left(dir: &Path, gemma: &Gemma) -> f64 {
+fn left(dir: &Path, decoder: &Decoder) -> f64 {
     let (rows, theirs) = rows(dir);
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::left(&rows, 0, &device());
     let width = batch.width();
-    let hidden = gemma.hidden(&batch, &Pass::default());
-    compare(gemma, hidden, &theirs, |row| (width - rows[row].len(), rows[row].len()))
+    let hidden = decoder.hidden(&batch, &Pass::default());
+    compare(decoder, hidden, &theirs, |row| (width - rows[row].len(), rows[row].len()))
 }
 
 /// One token of each row, then the others behind it.
-fn cached(dir: &Path, gemma: &Gemma) -> f64 {
+fn cached(dir: &Path, decoder: &Decoder) -> f64 {
     let (rows, theirs) = rows(dir);
     let all: Vec<usize> = (0..rows.len()).collect();
     let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::right(&rows, 0, &device());
-    let mut cache = KvCache::new(gemma.config(), rows.len(), batch.width());
+    let mut cache = KvCache::new(decoder.spec(), rows.len(), batch.width());
     let mut read = |from: usize, tokens: usize| {
         let counts: Vec<usize> = rows.iter().map(|row| tokens.min(row.len() - from)).collect();
         let ids = batch.ids.clone().narrow(1, from, tokens);
-        gemma.hidden_cached(ids, &all, &counts, &mut cache).unwrap()
+        decoder.hidden_cached(ids, &all, &counts, &mut cache).unwrap()
     };
     let hidden = Tensor::cat(vec![read(0, 1), read(1, batch.width() - 1)], 1);
-    compare(gemma, hidden, &theirs, |row| (0, rows[row].len()))
+    compare(decoder, hidden, &theirs, |row| (0, rows[row].len()))
 }
 
 /// The token ids without pads, and their right-padded logits.
@@ -98,7 +100,7 @@ fn rows(dir: &Path) -> (Vec<Vec<u32>>, Array) {
 
 /// The largest difference; `real` says for each row where its tokens begin and how many there are.
 fn compare(
-    gemma: &Gemma,
+    decoder: &Decoder,
     hidden: Tensor<3>,
     theirs: &Array,
     real: impl Fn(usize) -> (usize, usize),
@@ -106,7 +108,7 @@ fn compare(
     let [rows, width, size] = hidden.dims();
     let mut largest = 0.0f64;
     for row in 0..rows {
-        let logits = gemma.logits(hidden.clone().narrow(0, row, 1).reshape([width, size]));
+        let logits = decoder.logits(hidden.clone().narrow(0, row, 1).reshape([width, size]));
         let vocabulary = logits.dims()[1];
         let logits: Vec<f64> = logits.into_data().iter::<f64>().collect();
         let (start, tokens) = real(row);

@@ -7,7 +7,7 @@ use burn::{
     tensor::{Gradients, Tensor, TensorData},
 };
 use cai_model::{
-    gemma::{Gemma, Pass},
+    decoder::{Decoder, Pass},
     lora::train_adapter,
     loss::{ScoredTokens, score_tokens, trained_hidden},
     model::LanguageModel,
@@ -70,23 +70,34 @@ fn step(
     pass: &Pass,
     loss: impl FnOnce(&[f32], &[std::ops::Range<usize>]) -> (f64, Vec<f32>),
 ) -> Step {
-    let gemma = train_adapter(model.gemma.clone()).train();
+    let decoder = train_adapter(model.decoder.clone()).train();
     let refs: Vec<&Example> = examples.iter().collect();
-    let trained = trained_hidden(&gemma, &refs, model.tokenizer.pad(), pass);
-    let scored = score_tokens(&gemma, &trained, true);
+    let trained = trained_hidden(&decoder, &refs, model.tokenizer.pad(), pass);
+    let scored = score_tokens(&decoder, &trained, true);
     let (loss, weights) = loss(&scored.logps, &trained.rows);
     let grads = scored.surrogate(&weights).unwrap().backward();
-    Step { loss, grads: adapter_gradients(&gemma, &grads), scored }
+    Step { loss, grads: adapter_gradients(&decoder, &grads), scored }
 }
 
-fn adapter_gradients(gemma: &Gemma, grads: &Gradients) -> BTreeMap<String, Vec<f64>> {
-    let mut collect = Collect { path: Vec::new(), grads, found: BTreeMap::new() };
-    gemma.visit(&mut collect);
+fn adapter_gradients(decoder: &Decoder, grads: &Gradients) -> BTreeMap<String, Vec<f64>> {
+    let whole = whole(decoder);
+    let mut collect = Collect { path: Vec::new(), grads, whole, found: BTreeMap::new() };
+    decoder.visit(&mut collect);
     collect.found
 }
 
-/// PEFT's name of the part of an adapter at `path` of the module.
-fn peft_name(path: &str) -> Option<String> {
+/// PEFT's name of the part of an adapter at `path` of the module; `whole` says of embedding and head
+/// whether all of their rows are trained.
+fn peft_name(path: &str, whole: [bool; 2]) -> Option<String> {
+    let row = |table: &str, whole| {
+        let end = if whole { "weight" } else { "token_adapter.trainable_tokens_delta" };
+        Some(format!("base_model.model.{table}.{end}"))
+    };
+    match path {
+        "model.embed_tokens.trained.values" => return row("model.embed_tokens", whole[0]),
+        "head_rows.values" => return row("lm_head", whole[1]),
+        _ => {}
+    }
     let (module, factor) = path.split_once(".lora.")?;
     let factor = match factor {
         "lora_a" => "lora_A.weight",
@@ -97,20 +108,28 @@ fn peft_name(path: &str) -> Option<String> {
     Some(format!("base_model.model.{module}.{factor}"))
 }
 
+/// Of embedding and head, whether all of their rows are trained.
+fn whole(decoder: &Decoder) -> [bool; 2] {
+    [&decoder.model.embed_tokens.trained, &decoder.head_rows]
+        .map(|rows| rows.as_ref().is_some_and(|rows| rows.ids.is_none()))
+}
+
 /// One step of gradient descent on a trainable adapter.
-pub fn descend(gemma: Gemma, step: &Step, rate: f64) -> Gemma {
-    gemma.map(&mut Descend { path: Vec::new(), step, rate })
+pub fn descend(decoder: Decoder, step: &Step, rate: f64) -> Decoder {
+    let whole = whole(&decoder);
+    decoder.map(&mut Descend { path: Vec::new(), step, rate, whole })
 }
 
 struct Descend<'a> {
     path: Vec<String>,
     step: &'a Step,
     rate: f64,
+    whole: [bool; 2],
 }
 
 impl ModuleMapper for Descend<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(name) = peft_name(&self.path.join(".")) else {
+        let Some(name) = peft_name(&self.path.join("."), self.whole) else {
             return param;
         };
         let grad: Vec<f32> = self.step.grads[&name].iter().map(|&x| x as f32).collect();
@@ -132,6 +151,7 @@ impl ModuleMapper for Descend<'_> {
 struct Collect<'a> {
     path: Vec<String>,
     grads: &'a Gradients,
+    whole: [bool; 2],
     found: BTreeMap<String, Vec<f64>>,
 }
 
@@ -139,7 +159,7 @@ impl ModuleVisitor for Collect<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");
         let grad = param.val().grad(self.grads);
-        let Some(name) = peft_name(&path) else {
+        let Some(name) = peft_name(&path, self.whole) else {
             assert!(grad.is_none(), "the frozen {path} has a gradient");
             return;
         };

@@ -70,13 +70,13 @@ pub(super) async fn create(
     respond.to(answers, model.tokenizer().clone()).await
 }
 
-/// The tokens of each prompt. A text begins with `<bos>`, and control tokens in it are only text; who
+/// The tokens of each prompt. A text begins with what the tokenizer puts before it, and control tokens in it are only text; who
 /// wants them gives tokens.
 fn ids(prompts: Prompts, model: &Model) -> Result<Vec<Vec<u32>>, ApiError> {
     let encode = |text: String| {
         let tokenizer = model.tokenizer();
         let ids = tokenizer.encode(&text).map_err(ApiError::internal)?;
-        Ok([vec![tokenizer.bos()], ids].concat())
+        Ok(tokenizer.bos().into_iter().chain(ids).collect())
     };
     let prompts = match prompts {
         Prompts::Text(text) => vec![encode(text)?],

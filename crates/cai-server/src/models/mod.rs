@@ -84,7 +84,7 @@ impl Models {
         let mut served = Vec::new();
         let mut engines = Vec::new();
         for (index, (name, model)) in models.into_iter().enumerate() {
-            let context = model.config.max_position_embeddings;
+            let context = model.spec.max_position_embeddings;
             served.push(Model {
                 name: name.clone(),
                 fingerprint: model.fingerprint.clone(),

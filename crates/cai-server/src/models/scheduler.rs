@@ -134,7 +134,7 @@ fn take(models: &mut [Served], Order { model, request, answer, since }: Order) {
 impl Served {
     /// One token, so that the first request finds everything in place.
     fn warm_up(&mut self) -> cai_model::Result<()> {
-        let prompt = vec![self.model.tokenizer.bos()];
+        let prompt = vec![self.model.tokenizer.eos()];
         let sampling = SamplingConfig::greedy(1);
         self.engine.submit(Request { prompt, sampling, seeds: vec![Seed(0)] })?;
         while !self.engine.is_idle() {

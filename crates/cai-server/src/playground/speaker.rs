@@ -8,7 +8,6 @@ use cai_model::generate::{Finish, SamplingConfig};
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use crate::api::ApiError;
 use crate::api::sse::{Sender, Stop};
 use crate::models::{Model, Models};
 
@@ -59,15 +58,7 @@ impl<'a> Speaker<'a> {
             ids.extend(piece.token.map(|token| token.id));
             finish = piece.finished.map_or(finish, |finished| finished.finish);
         }
-        let tokenizer = self.model.tokenizer();
-        let decoded = |ids: &[u32]| {
-            Ok::<_, cai_model::Error>(tokenizer.decode_with_special(ids)? != tokenizer.decode(ids)?)
-        };
-        Ok(Ok(Reply {
-            text: text.trim().to_owned(),
-            truncated: finish == Finish::Length,
-            control_tokens: decoded(&ids).map_err(ApiError::internal)?,
-        }))
+        Ok(Ok(Reply::generated(self.model.tokenizer(), &text, &ids, finish)))
     }
 }
 

@@ -9,8 +9,8 @@ use cai_data::constitution::Constitution;
 use cai_data::record::LabelledText;
 use cai_data::seed::Seed;
 use cai_data::world::World;
-use cai_model::checkpoint::save_folder;
-use cai_model::gemma::{Gemma, GemmaConfig, RandomInit, TensorSource};
+use cai_model::export::save_folder;
+use cai_model::decoder::{Decoder, DecoderSpec, RandomInit, TensorSource};
 use cai_model::generate::SamplingConfig;
 use cai_model::model::LanguageModel;
 use cai_model::tokenizer::{GEMMA_CHAT_TEMPLATE, train_bpe};
@@ -26,7 +26,7 @@ pub fn model(seed: u64) -> (TempDir, LanguageModel) {
     let world = World::new();
     let texts = world.red_team(200, Seed(1)).into_iter().map(|r| r.prompt[0].content.clone());
     train_bpe(texts, 500, GEMMA_CHAT_TEMPLATE, dir.path()).unwrap();
-    let config = GemmaConfig::from_json(json!({
+    let config = DecoderSpec::from_json(json!({
         "architectures": ["GemmaForCausalLM"], "bos_token_id": 2, "eos_token_id": 1,
         "head_dim": 8, "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 16,
         "intermediate_size": 32, "max_position_embeddings": 256, "model_type": "gemma",
@@ -36,8 +36,8 @@ pub fn model(seed: u64) -> (TempDir, LanguageModel) {
     .unwrap();
     let device = Device::flex();
     let mut source = Brief(RandomInit { seed: Seed(seed), std: 0.4, device: device.clone() });
-    let gemma = Gemma::load(&config, &mut source).unwrap();
-    save_folder(&gemma, None, DType::F32, dir.path()).unwrap();
+    let decoder = Decoder::load(&config, &mut source).unwrap();
+    save_folder(&decoder, None, DType::F32, dir.path()).unwrap();
     let model = LanguageModel::load(dir.path(), None, &device).unwrap();
     (dir, model)
 }

@@ -7,7 +7,7 @@ use burn::{
     tensor::{Gradients, Tensor, TensorData},
 };
 use cai_data::seed::Seed;
-use cai_model::gemma::Gemma;
+use cai_model::decoder::Decoder;
 use cai_train::{Objective, params};
 use dpo_trainer::{DpoConfig, DpoObjective, Reference, prepare};
 
@@ -38,10 +38,10 @@ fn the_gradient_is_that_of_the_loss() {
         eval_batch_size: 8,
         config: &config,
     };
-    let gemma = model.gemma.train();
+    let decoder = model.decoder.train();
     let items: Vec<usize> = (0..8).collect();
-    let loss = |gemma: &Gemma| objective.loss(gemma, &items, Seed(0)).unwrap();
-    let grads = gradients(&gemma, &loss(&gemma).surrogate.backward());
+    let loss = |decoder: &Decoder| objective.loss(decoder, &items, Seed(0)).unwrap();
+    let grads = gradients(&decoder, &loss(&decoder).surrogate.backward());
 
     // Along the gradient, and along half of its entries.
     for kept in [|_| true, |i| i % 2 == 0] {
@@ -52,7 +52,7 @@ fn the_gradient_is_that_of_the_loss() {
         let direction: Values = grads.iter().map(masked).collect();
         let norm = dot(&direction, &direction).sqrt();
         let h = 3e-3;
-        let at = |step: f64| loss(&moved(&gemma, &direction, step / norm)).loss;
+        let at = |step: f64| loss(&moved(&decoder, &direction, step / norm)).loss;
         let measured = (at(h) - at(-h)) / (2.0 * h);
         let expected = dot(&grads, &direction) / norm;
         assert!((measured / expected - 1.0).abs() < 5e-3, "{measured} is not {expected}");
@@ -60,14 +60,14 @@ fn the_gradient_is_that_of_the_loss() {
 }
 
 /// The model with `step · direction` added to its trainable parameters.
-fn moved(gemma: &Gemma, direction: &Values, step: f64) -> Gemma {
+fn moved(decoder: &Decoder, direction: &Values, step: f64) -> Decoder {
     let add = |(name, data): (String, TensorData)| {
         let values = data.iter::<f32>().zip(&direction[&name]);
         let values: Vec<f32> = values.map(|(x, d)| x + (step * *d as f64) as f32).collect();
         (name, TensorData::new(values, data.shape().clone()))
     };
-    let values = params::values(gemma).unwrap().into_iter().map(add).collect();
-    params::load(gemma.clone(), values).unwrap()
+    let values = params::values(decoder).unwrap().into_iter().map(add).collect();
+    params::load(decoder.clone(), values).unwrap()
 }
 
 fn dot(a: &Values, b: &Values) -> f64 {
@@ -75,7 +75,7 @@ fn dot(a: &Values, b: &Values) -> f64 {
     pairs.map(|(&x, &y)| x as f64 * y as f64).sum()
 }
 
-pub fn gradients(gemma: &Gemma, grads: &Gradients) -> Values {
+pub fn gradients(decoder: &Decoder, grads: &Gradients) -> Values {
     struct Collect<'a> {
         path: Vec<String>,
         grads: &'a Gradients,
@@ -97,6 +97,6 @@ pub fn gradients(gemma: &Gemma, grads: &Gradients) -> Values {
         }
     }
     let mut collect = Collect { path: Vec::new(), grads, found: Values::new() };
-    gemma.visit(&mut collect);
+    decoder.visit(&mut collect);
     collect.found
 }

@@ -38,12 +38,12 @@ fn loss_and_metrics_are_those_of_trl() {
         eval_batch_size: 2,
         config: &config,
     };
-    let step = objective.loss(&model.gemma.clone().train(), &[0, 1, 2], Seed(0)).unwrap();
+    let step = objective.loss(&model.decoder.clone().train(), &[0, 1, 2], Seed(0)).unwrap();
     close("loss", step.loss / 3.0, &trl["losses"]["sigmoid"]["mean"]);
     assert_eq!(step.tokens as u64, trl["metrics"]["num_tokens"].as_u64().unwrap());
     compare(&step.metrics, &trl["metrics"]);
 
-    let held_out = objective.evaluate(&model.gemma).unwrap();
+    let held_out = objective.evaluate(&model.decoder).unwrap();
     close("eval_loss", held_out.mean("loss").unwrap(), &trl["losses"]["sigmoid"]["mean"]);
     compare(&held_out, &trl["metrics"]);
 }

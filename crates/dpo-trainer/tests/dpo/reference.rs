@@ -70,7 +70,7 @@ fn the_base_as_reference_has_no_adapter() {
     let (model, config) = (adapted(), config());
     let prepared = prepare(&model.tokenizer, &pairs(), &config).unwrap();
     let pad = model.tokenizer.pad();
-    let alone = pair_logps(&base().gemma, &prepared.train, pad, &config, &mut |_| {}).unwrap();
+    let alone = pair_logps(&base().decoder, &prepared.train, pad, &config, &mut |_| {}).unwrap();
 
     let start = load(&folder.path().join("start.json"), &model, &prepared, &config);
     let config = DpoConfig { reference: ReferenceModel::Base, ..config };

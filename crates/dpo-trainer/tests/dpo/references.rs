@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::module::Module;
 use cai_data::seed::Seed;
-use cai_model::{gemma::Gemma, lora::without_adapter, model::LanguageModel, tokenizer::Example};
+use cai_model::{decoder::Decoder, lora::without_adapter, model::LanguageModel, tokenizer::Example};
 use cai_train::{Objective, RunDir, TrainArgs, schedule::LrSchedulerType, train};
 use dpo_trainer::{DpoConfig, DpoObjective, Pair, Reference, pair_logps};
 use safetensors::SafeTensors;
@@ -41,10 +41,10 @@ fn check(folder: &Path) {
     let model = LanguageModel::load(folder, Some(&folder.join("adapter")), &device).unwrap();
     let model = model.train_adapter().unwrap();
     let pairs = pairs(&trl);
-    let base = without_adapter(model.gemma.clone()).valid();
+    let base = without_adapter(model.decoder.clone()).valid();
     let pad = model.tokenizer.pad();
     let all: Vec<usize> = (0..pairs.len()).collect();
-    let gemma = model.gemma.clone().train();
+    let decoder = model.decoder.clone().train();
 
     let mut worst = (0.0f64, 0.0f64, 0.0f64);
     let cases = trl["losses"].as_object().unwrap().iter().map(|(name, case)| {
@@ -76,7 +76,7 @@ fn check(folder: &Path) {
             eval_batch_size: 8,
             config: &config,
         };
-        let loss = |items: &[usize]| objective.loss(&gemma, items, Seed(0)).unwrap();
+        let loss = |items: &[usize]| objective.loss(&decoder, items, Seed(0)).unwrap();
         let whole = loss(&all);
         let count = pairs.len() as f64;
         let off = close(&name, whole.loss / count, &case["mean"]);
@@ -84,7 +84,7 @@ fn check(folder: &Path) {
         for (i, value) in case["per_pair"].as_array().into_iter().flatten().enumerate() {
             worst.0 = worst.0.max(close(&format!("{name} pair {i}"), loss(&[i]).loss, value));
         }
-        let grads = gradients(&gemma, &whole.surrogate.div_scalar(count).backward());
+        let grads = gradients(&decoder, &whole.surrogate.div_scalar(count).backward());
         if let Some(norm) = case["grad_norm"].as_f64() {
             let squares = grads.values().flatten().map(|&x| (x as f64).powi(2));
             let off = (squares.sum::<f64>().sqrt() / norm - 1.0).abs();
@@ -98,7 +98,7 @@ fn check(folder: &Path) {
                     close(name, ours, value);
                 }
             }
-            three_steps(&gemma, &objective, &tensors, &trl);
+            three_steps(&decoder, &objective, &tensors, &trl);
         }
     }
     println!("  losses {:.1e}, gradient norms {:.1e}, gradients {:.1e}", worst.0, worst.1, worst.2);
@@ -106,7 +106,7 @@ fn check(folder: &Path) {
 
 /// Three steps of AdamW through the loop.
 fn three_steps(
-    gemma: &Gemma,
+    decoder: &Decoder,
     objective: &DpoObjective,
     tensors: &BTreeMap<String, Vec<f32>>,
     trl: &Value,
@@ -123,7 +123,7 @@ fn three_steps(
     };
     let run = tempfile::tempdir().unwrap();
     let (trained, report) =
-        train(gemma.clone(), objective, &args, &RunDir::new(run.path(), "parity")).unwrap();
+        train(decoder.clone(), objective, &args, &RunDir::new(run.path(), "parity")).unwrap();
     for (entry, loss) in report.log_history.iter().zip(trl["adamw_losses"].as_array().unwrap()) {
         close("loss on the way", entry.metrics["loss"], loss);
     }

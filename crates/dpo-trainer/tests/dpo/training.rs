@@ -70,7 +70,7 @@ fn a_shared_prompt_changes_nothing_but_rounding() {
     let model = adapted();
     let logps = |share_prompt| {
         let config = DpoConfig { share_prompt, ..config() };
-        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), &config, &mut |_| {}).unwrap()
+        pair_logps(&model.decoder, &pairs, model.tokenizer.pad(), &config, &mut |_| {}).unwrap()
     };
     for (shared, alone) in logps(true).iter().zip(logps(false)) {
         assert!((shared.chosen - alone.chosen).abs() < 1e-4, "{shared:?} {alone:?}");
@@ -100,7 +100,7 @@ fn the_written_adapter_is_the_returned_model() {
     assert_eq!(model.fingerprint, loaded.fingerprint);
     let pairs = prepare(&model.tokenizer, &pairs(), &config()).unwrap().train;
     let score = |model: &LanguageModel| {
-        pair_logps(&model.gemma, &pairs, model.tokenizer.pad(), &config(), &mut |_| {}).unwrap()
+        pair_logps(&model.decoder, &pairs, model.tokenizer.pad(), &config(), &mut |_| {}).unwrap()
     };
     assert_eq!(score(&model), score(&loaded));
     assert_ne!(score(&model), score(&base()));

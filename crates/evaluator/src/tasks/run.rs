@@ -108,7 +108,7 @@ fn score(
     let longest = |i: &usize| examples[*i].iter().map(|e| e.ids.len()).max().unwrap_or(0);
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(longest);
-    let context = model.config.max_position_embeddings;
+    let context = model.spec.max_position_embeddings;
     order.truncate(order.partition_point(|i| longest(i) <= context));
 
     let texts: Vec<(&str, &[String])> =
