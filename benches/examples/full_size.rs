@@ -19,12 +19,12 @@ use cai_benches::{
     pairs, prompts,
 };
 use cai_model::{
-    device::tune_allocator,
     decoder::{Decoder, Pass},
+    device::tune_allocator,
     generate::{SamplingConfig, generate},
     lora::LoraConfig,
-    model::LanguageModel,
-    quantize::Bits,
+    model::{LanguageModel, LoadOptions},
+    source::Quantize,
 };
 use cai_train::{Objective, TrainArgs, optim::Optimizer, params::Gradients};
 use clap::Parser;
@@ -33,12 +33,12 @@ use helpful_sft::{Mode, SftObjective};
 
 #[derive(Parser)]
 struct Args {
-    /// Model folder.
+    /// Model folder or GGUF file.
     #[arg(long)]
     model: PathBuf,
-    /// Hold the base in this many bits per weight: 8 or 4.
+    /// Hold the base in 8 or 4 bits per weight, or (a GGUF file) as stored.
     #[arg(long)]
-    quantize: Option<Bits>,
+    quantize: Option<Quantize>,
     /// Keep the activations of all layers for the backward pass.
     #[arg(long)]
     no_gradient_checkpointing: bool,
@@ -55,7 +55,8 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let device = cai_benches::device();
     let model = measure("load", || {
-        Ok(LanguageModel::load_quantized(&args.model, None, args.quantize, &device)?)
+        let options = LoadOptions { quantize: args.quantize, ..LoadOptions::default() };
+        Ok(LanguageModel::load_with(&args.model, &options, &device)?)
     })?;
     let bytes: usize = model.decoder.weights().iter().map(|weight| weight.num_bytes()).sum();
     let per_weight = model.decoder.bytes_per_weight();

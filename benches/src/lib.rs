@@ -24,8 +24,8 @@ use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use cai_data::seed::Seed;
 use cai_model::{
-    device::{join_workers, tune_allocator},
     decoder::{RandomInit, TensorSource},
+    device::{join_workers, tune_allocator},
 };
 use criterion::Criterion;
 use rand::RngExt;

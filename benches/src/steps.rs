@@ -10,8 +10,8 @@ use burn::{
 };
 use cai_data::{atomic, seed::Seed};
 use cai_model::{
-    export::write_random_model,
     decoder::{Decoder, Pass},
+    export::write_random_model,
     generate::{SamplingConfig, generate},
     lora::{LoraConfig, without_adapter},
     model::LanguageModel,
@@ -208,7 +208,8 @@ impl Trainee {
     fn step(&mut self, objective: &impl Objective<Decoder>) -> Result<f64> {
         let items: Vec<usize> = (0..objective.len()).collect();
         let weight = objective.weight(&items);
-        let loss = objective.loss(&self.decoder, &items, SEED).map_err(anyhow::Error::from_boxed)?;
+        let loss =
+            objective.loss(&self.decoder, &items, SEED).map_err(anyhow::Error::from_boxed)?;
         let mut grads = loss.surrogate.div_scalar(weight).backward();
         let mut gradients = Gradients::default();
         gradients.accumulate(&self.decoder, &mut grads);

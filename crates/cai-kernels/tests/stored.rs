@@ -68,29 +68,45 @@ fn rows_are_those_of_the_dense_matrix() {
 
 #[test]
 fn products_and_gradients_are_those_of_the_dense_matrix() {
-    let device = Device::flex();
-    let random = |name: &str, shape: [usize; 2]| {
-        let values = gaussian(shape[0] * shape[1], 1.0, Seed(3).derive(name));
-        Tensor::<2>::from_data(TensorData::new(values, shape), &device)
-    };
     for kind in GgmlType::ALL {
         for size in sizes(kind) {
-            let (stored, dense) = matrix(kind, size, &SCALES[..ORDINARY]);
-            let dense = Tensor::<2>::from_data(TensorData::new(dense, size), &device);
-            for rows in [1, 3, 4, 9] {
-                let (x, y) = (random("x", [rows, size[1]]), random("y", [rows, size[0]]));
-                let tracked = x.clone().autodiff().require_grad();
-                let product = matmul_transposed(tracked.clone(), &stored);
-                let what = format!("{kind} {size:?}, {rows} rows");
-                let expected = x.matmul(dense.clone().transpose());
-                close(&product.clone().inner(), &expected, &what);
-                let grads = (product * y.clone().autodiff()).sum().backward();
-                let expected = y.clone().matmul(dense.clone());
-                close(&tracked.grad(&grads).unwrap(), &expected, &what);
-                close(&matmul(y, &stored), &expected, &what);
+            // Decoding and training, each with several tiles in the larger matrix.
+            for rows in [1, 3, 9, 130] {
+                products(kind, size, rows);
             }
         }
     }
+    products(GgmlType::Q8_0, [9000, 1024], 130);
+}
+
+fn products(kind: GgmlType, size: [usize; 2], rows: usize) {
+    let device = Device::flex();
+    let (stored, dense) = matrix(kind, size, &SCALES[..ORDINARY]);
+    let dense = Tensor::<2>::from_data(TensorData::new(dense, size), &device);
+    let (x, y) = (random("x", [rows, size[1]]), random("y", [rows, size[0]]));
+    let tracked = x.clone().autodiff().require_grad();
+    let product = matmul_transposed(tracked.clone(), &stored);
+    let what = format!("{kind} {size:?}, {rows} rows");
+    close(&product.clone().inner(), &x.matmul(dense.clone().transpose()), &what);
+    let grads = (product * y.clone().autodiff()).sum().backward();
+    let expected = y.clone().matmul(dense);
+    close(&tracked.grad(&grads).unwrap(), &expected, &what);
+    close(&matmul(y, &stored), &expected, &what);
+}
+
+/// A sequence gets the same logits in any batch.
+#[test]
+fn a_row_is_the_same_among_others() {
+    let (stored, _) = matrix(GgmlType::Q4_K, [301, 2304], &SCALES[..ORDINARY]);
+    let x = random("x", [9, 2304]);
+    let all = matmul_transposed(x.clone(), &stored);
+    let one = matmul_transposed(x.narrow(0, 4, 1), &stored);
+    assert_eq!(all.narrow(0, 4, 1).into_data(), one.into_data());
+}
+
+fn random(name: &str, shape: [usize; 2]) -> Tensor<2> {
+    let values = gaussian(shape[0] * shape[1], 1.0, Seed(3).derive(name));
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
 #[test]

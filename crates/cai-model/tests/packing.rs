@@ -104,8 +104,8 @@ fn gradients(decoder: &Decoder, trained: Trained) -> Vec<f64> {
     let weights: Vec<f32> = (0..scored.logps.len()).map(|i| 0.5 - i as f32 / 20.0).collect();
     let grads: Gradients = scored.surrogate(&weights).unwrap().backward();
     let layers = decoder.model.layers.iter();
-    let projections =
-        layers.flat_map(|l| [l.self_attn.k_proj.as_ref().unwrap(), &l.self_attn.o_proj, &l.mlp.up_proj]);
+    let projections = layers
+        .flat_map(|l| [l.self_attn.k_proj.as_ref().unwrap(), &l.self_attn.o_proj, &l.mlp.up_proj]);
     let grad = |b: Tensor<2>| numbers(b.grad(&grads).unwrap());
     projections.flat_map(|p| grad(p.lora.as_ref().unwrap().lora_b.val())).collect()
 }

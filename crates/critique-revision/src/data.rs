@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_used_up_the_records_is_said_with_the_settings_that_change_it() {
-        let mut lost = vec![records()[7].clone(); 4];
+        let mut lost: Vec<_> = records()[7..].iter().cycle().take(4).cloned().collect();
         for (record, rule) in lost.iter_mut().zip([Rule::Truncated, Rule::Truncated, Rule::Loop]) {
             record.rounds[0].cleaning = vec![rule];
         }

@@ -63,7 +63,12 @@ impl Objective<Decoder> for SftObjective<'_> {
         examples.map(|i| self.weight_of(i) * self.train[i].trained_tokens() as f64).sum()
     }
 
-    fn loss(&self, model: &Decoder, items: &[usize], seed: Seed) -> Result<StepLoss, ObjectiveError> {
+    fn loss(
+        &self,
+        model: &Decoder,
+        items: &[usize],
+        seed: Seed,
+    ) -> Result<StepLoss, ObjectiveError> {
         let rows: Vec<Vec<usize>> = items.iter().map(|&row| self.row(row)).collect();
         let numbers = rows.concat();
         let examples: Vec<&Example> = numbers.iter().map(|&i| &self.train[i]).collect();

@@ -8,8 +8,8 @@ use burn::{
 };
 use cai_data::{atomic, constitution::Constitution, hash, seed::Seed, world::World};
 use cai_model::{
-    export::save_folder,
     decoder::{Decoder, DecoderSpec, Pass, RandomInit},
+    export::save_folder,
     tokenizer::{ChatTokenizer, Example, GEMMA_CHAT_TEMPLATE, Turns, train_bpe},
 };
 use cai_train::{RunDir, TrainArgs, TrainReport, train};

@@ -5,8 +5,8 @@
 use burn::module::Module;
 use cai_data::seed::Seed;
 use cai_model::{
-    device,
     decoder::{Decoder, DecoderSpec, Pass, RandomInit},
+    device,
     lora::{LoraConfig, add_adapter},
     tokenizer::Example,
 };
@@ -30,7 +30,8 @@ fn a_step_over_256000_tokens_stays_under_700_mib() {
     });
     let config = DecoderSpec::from_json(config).unwrap();
     let device = device::parse("cpu").unwrap();
-    let decoder = Decoder::load(&config, &mut RandomInit { seed: Seed(1), std: 0.02, device }).unwrap();
+    let decoder =
+        Decoder::load(&config, &mut RandomInit { seed: Seed(1), std: 0.02, device }).unwrap();
     let decoder = add_adapter(decoder, &LoraConfig::default(), Seed(2)).unwrap().train();
     let example = |row: u32| Example {
         ids: (0..512).map(|i| (row * 9973 + i * 7919) % VOCABULARY).collect(),

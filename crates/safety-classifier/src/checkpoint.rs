@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibrate::Calibration;
 use crate::config::Task;
+use crate::decoder::{DecoderBase, DecoderClassifier};
 use crate::ensemble::{EncoderModel, Ensemble};
 use crate::error::{Error, Result};
-use crate::decoder::{DecoderBase, DecoderClassifier};
 use crate::model::{Encoder, EncoderShape};
 use crate::ngrams::{Bag, BagShape, LinearModel, Ngrams};
 use crate::outputs::Outputs;

@@ -4,8 +4,8 @@ use cai_train::TrainArgs;
 use serde::{Deserialize, Serialize};
 
 use crate::calibrate::CalibrationMethod;
-use crate::error::{Error, Result};
 use crate::decoder::DecoderConfig;
+use crate::error::{Error, Result};
 use crate::ngrams::{BagConfig, LinearConfig, NgramConfig};
 use crate::warm_start::WarmStart;
 use crate::written::WrittenConfig;

@@ -121,7 +121,9 @@ pub struct DecoderClassifier {
 
 impl std::fmt::Debug for DecoderClassifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DecoderClassifier").field("base", &self.language.path).finish_non_exhaustive()
+        f.debug_struct("DecoderClassifier")
+            .field("base", &self.language.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -171,7 +173,8 @@ impl DecoderClassifier {
     /// When the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<(Vec<u32>, bool)> {
         let tokenizer = &self.language.tokenizer;
-        let mut ids: Vec<u32> = tokenizer.bos().into_iter().chain(tokenizer.encode(text)?).collect();
+        let mut ids: Vec<u32> =
+            tokenizer.bos().into_iter().chain(tokenizer.encode(text)?).collect();
         let truncated = ids.len() > self.max_length;
         ids.truncate(self.max_length);
         Ok((ids, truncated))

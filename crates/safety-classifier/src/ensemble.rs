@@ -3,8 +3,8 @@
 use burn::tensor::Device;
 use rayon::prelude::*;
 
-use crate::error::Result;
 use crate::decoder::DecoderClassifier;
+use crate::error::Result;
 use crate::inference::CpuEncoder;
 use crate::model::{Encoder, EncoderShape};
 use crate::network::{self, Network};

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::config::{Architecture, ClassifierConfig};
 use crate::data::{Dataset, Sample};
+use crate::decoder::{DecoderClassifier, DecoderConfig, DecoderHead};
 use crate::ensemble::{EncoderModel, Ensemble, prepare};
 use crate::error::Result;
-use crate::decoder::{DecoderClassifier, DecoderConfig, DecoderHead};
 use crate::model::{Encoder, EncoderShape};
 use crate::network::{Network, Noise};
 use crate::ngrams::{Bag, BagShape, LinearModel, Ngrams};

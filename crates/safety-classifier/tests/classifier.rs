@@ -10,8 +10,8 @@ use cai_train::TrainArgs;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use safety_classifier::assess::{AssessConfig, assess};
-use safety_classifier::explain::explain;
 use safety_classifier::decoder::DecoderConfig;
+use safety_classifier::explain::explain;
 use safety_classifier::ngrams::BagConfig;
 use safety_classifier::{
     Architecture, ClassifierConfig, Pooling, Report, SafetyClassifier, Task, WarmStart, evaluate,

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, anyhow};
 use burn::tensor::DType;
 use cai_data::seed::Seed;
 use cai_model::{
-    export::write_random_model,
     decoder::DecoderSpec,
+    export::write_random_model,
     families::{PRESETS, preset},
 };
 use clap::{Args, ValueEnum, builder::PossibleValuesParser};

@@ -90,8 +90,10 @@ pub fn run(args: TableArgs) -> Result<()> {
             let decoder = shape.decoder()?;
             let step = (whole - prefill) / (shape.prompt - 1) as f64;
             let bytes = 4 * (shape.layer_weights() + shape.head_weights()) as u64;
-            let (products, reading) =
-                (rates::decode_products(&decoder, shape.generated)?, rates::reading(bytes as usize));
+            let (products, reading) = (
+                rates::decode_products(&decoder, shape.generated)?,
+                rates::reading(bytes as usize),
+            );
             println!(
                 "\n{name}, {} sequences: {:.3} ms a token; its products alone {:.3} ms ({:.2} ×), \
                  reading its {:.1} MiB of weights {:.3} ms ({:.2} ×)\n",

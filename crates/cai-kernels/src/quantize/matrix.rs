@@ -5,13 +5,6 @@ use rayon::prelude::*;
 use super::{Bits, Format, GgmlType, block};
 use crate::cpu::vectorized;
 
-/// Rows of x up to which [`QuantMatrix::dot`] is used.
-pub(super) const FEW_ROWS: usize = 4;
-/// Weights of a row that are decoded at a time: whole blocks in every format.
-const PIECE: usize = 256;
-/// Sums that a row of x has at a time.
-const LANES: usize = 32;
-
 /// Memory that several matrices may lie in, such as a mapped file.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
@@ -107,21 +100,20 @@ impl QuantMatrix {
 
     /// The values of `count` rows from `start`, row by row.
     pub fn rows(&self, start: usize, count: usize) -> Vec<f32> {
-        let width = self.size[1];
-        let mut out = vec![0f32; count * width];
-        let rows = out.par_chunks_mut(width.max(1)).enumerate().with_min_len(8);
-        rows.for_each(|(i, out)| self.row(start + i, out));
+        let mut out = vec![0f32; count * self.size[1]];
+        self.decode(start, &mut out);
         out
+    }
+
+    /// Writes the values of rows from `start`, on all cores.
+    pub(super) fn decode(&self, start: usize, out: &mut [f32]) {
+        let rows = out.par_chunks_mut(self.size[1].max(1)).enumerate().with_min_len(8);
+        rows.for_each(|(i, out)| self.row(start + i, out));
     }
 
     /// Writes the values of row `i`.
     pub fn row(&self, i: usize, out: &mut [f32]) {
         decode_row(self.format, self.blocks(i), out);
-    }
-
-    /// `y[r] = x[r] · row i` for each row of `x`, at most [`FEW_ROWS`] rows of width `in`.
-    pub(super) fn dot(&self, i: usize, x: &[f32], y: &mut [f32]) {
-        dot_row(self.format, self.blocks(i), self.size[1], x, y);
     }
 
     /// The blocks of row `i`.
@@ -134,38 +126,5 @@ impl QuantMatrix {
 vectorized! {
     fn decode_row(format: Format, blocks: &[u8], out: &mut [f32]) {
         format.decode(blocks, out);
-    }
-}
-
-vectorized! {
-    /// Decodes a piece, which stays in the first-level cache, and multiplies it with all rows of `x`.
-    fn dot_row(format: Format, blocks: &[u8], width: usize, x: &[f32], y: &mut [f32]) {
-        let mut values = [0f32; PIECE];
-        let mut sums = [[0f32; LANES]; FEW_ROWS];
-        for (i, blocks) in blocks.chunks(format.bytes(PIECE)).enumerate() {
-            let columns = i * PIECE..width.min((i + 1) * PIECE);
-            let values = &mut values[..columns.len()];
-            format.decode(blocks, values);
-            for (x, sums) in x.chunks_exact(width).zip(&mut sums) {
-                add_products(sums, &x[columns.clone()], values);
-            }
-        }
-        for (y, sums) in y.iter_mut().zip(sums) {
-            *y = sums.iter().sum();
-        }
-    }
-}
-
-/// Adds `aᵢbᵢ` to one of the sums each.
-#[inline(always)]
-fn add_products(sums: &mut [f32; LANES], a: &[f32], b: &[f32]) {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..LANES {
-            sums[i] = a[i].mul_add(b[i], sums[i]);
-        }
-    }
-    for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
-        *sum = a.mul_add(*b, *sum);
     }
 }

@@ -10,19 +10,26 @@ use burn::{
             ops::{Backward, Ops, OpsKind, unary},
         },
         backend_extension,
-        ops::FloatTensorOps,
         tensor::FloatTensor,
     },
     tensor::{Device, Tensor, TensorData},
 };
 use burn_flex::FlexTensor;
+use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{QuantMatrix, matrix::FEW_ROWS};
+use super::QuantMatrix;
+use crate::{
+    few::FEW,
+    matrix::{Matrix, MatrixMut, threads},
+};
 
 /// Weights that are dense at a time inside a product, 16 MiB of f32: enough for the matrix product
 /// to be worth its packing of the other operand.
 const TILE: usize = 4 << 20;
+/// The same in a product of few rows, which packs nothing, for each core: an eighth of a second-level
+/// cache.
+const CACHED_TILE: usize = 1 << 15;
 
 /// `x·Wᵀ`: `[rows, in]` to `[rows, out]`, in the type of `x`.
 pub fn matmul_transposed(x: Tensor<2>, weight: &QuantMatrix) -> Tensor<2> {
@@ -63,52 +70,75 @@ pub trait QuantOps: Backend {
 
 impl QuantOps for Flex {
     fn quant_matmul(x: FlexTensor, weight: QuantMatrix) -> FlexTensor {
-        let [out, width] = weight.size();
-        let rows = x.layout().shape()[0];
-        // Decoding: each weight is used so rarely that tiles are not worth making.
-        if rows <= FEW_ROWS {
-            return few_rows(x, &weight);
+        let x = Matrix::of(&x);
+        match x.rows() <= FEW {
+            true => few_rows(x, &weight),
+            false => many_rows(x, &weight),
         }
-        let tiles = tiles(out, width).map(|(start, count)| {
-            let tile =
-                FlexTensor::from_data(TensorData::new(weight.rows(start, count), [count, width]));
-            Flex::float_matmul(x.clone(), tile.transpose(0, 1))
-        });
-        Flex::float_cat(tiles.collect(), 1)
     }
 
     fn quant_matmul_backward(y: FlexTensor, weight: QuantMatrix) -> FlexTensor {
-        let [out, width] = weight.size();
-        let products = tiles(out, width).map(|(start, count)| {
-            let tile =
-                FlexTensor::from_data(TensorData::new(weight.rows(start, count), [count, width]));
-            Flex::float_matmul(y.narrow(1, start, count), tile)
+        let [_, width] = weight.size();
+        let rows = y.layout().shape()[0];
+        let mut x = vec![0f32; rows * width];
+        for_each_tile(&weight, |start, tile| {
+            let y = y.narrow(1, start, tile.rows());
+            let threads = threads(rows * tile.rows() * width);
+            let x = MatrixMut::new(&mut x, [rows, width], width);
+            x.add(1.0, Matrix::of(&y), tile, threads);
         });
-        let zero = || {
-            let rows = y.layout().shape()[0];
-            FlexTensor::from_data(TensorData::new(vec![0f32; rows * width], [rows, width]))
-        };
-        products.reduce(Flex::float_add).unwrap_or_else(zero)
+        FlexTensor::from_data(TensorData::new(x, [rows, width]))
     }
 }
 
-/// Row ranges (start, count) of about [`TILE`] weights each.
-fn tiles(rows: usize, width: usize) -> impl Iterator<Item = (usize, usize)> {
-    let count = (TILE / width.max(1)).clamp(1, rows.max(1));
-    (0..rows).step_by(count).map(move |start| (start, count.min(rows - start)))
+/// Decoding: a tile stays in the cache of its core between being made and being used, and each weight
+/// is read from memory once, as it is stored.
+fn few_rows(x: Matrix, weight: &QuantMatrix) -> FlexTensor {
+    let ([out, width], rows) = (weight.size(), x.rows());
+    let count = (CACHED_TILE / width.max(1)).max(4);
+    let starts: Vec<usize> = (0..out).step_by(count).collect();
+    let products = starts.into_par_iter().map_init(Vec::new, |tile, start| {
+        let count = count.min(out - start);
+        tile.resize(count * width, 0.0);
+        for (i, row) in tile.chunks_exact_mut(width.max(1)).enumerate() {
+            weight.row(start + i, row);
+        }
+        let mut y = vec![0f32; rows * count];
+        let tile = Matrix::new(tile, [count, width], width);
+        MatrixMut::new(&mut y, [rows, count], count).set(1.0, x, tile.t(), Parallelism::None);
+        (start, count, y)
+    });
+    let mut y = vec![0f32; rows * out];
+    for (start, count, product) in products.collect::<Vec<_>>() {
+        for (y, product) in y.chunks_exact_mut(out).zip(product.chunks_exact(count)) {
+            y[start..start + count].copy_from_slice(product);
+        }
+    }
+    FlexTensor::from_data(TensorData::new(y, [rows, out]))
 }
 
-/// Each weight is read once, as it is stored.
-fn few_rows(x: FlexTensor, weight: &QuantMatrix) -> FlexTensor {
-    let [out, _] = weight.size();
-    let rows = x.layout().shape()[0];
-    let x = x.to_contiguous();
-    let x: &[f32] = x.storage();
-    let mut transposed = vec![0f32; out * rows];
-    let parts = transposed.par_chunks_mut(rows).enumerate().with_min_len(64);
-    parts.for_each(|(i, y)| weight.dot(i, x, y));
-    let y = FlexTensor::from_data(TensorData::new(transposed, [out, rows]));
-    y.transpose(0, 1).to_contiguous()
+fn many_rows(x: Matrix, weight: &QuantMatrix) -> FlexTensor {
+    let ([out, width], rows) = (weight.size(), x.rows());
+    let mut y = vec![0f32; rows * out];
+    for_each_tile(weight, |start, tile| {
+        let size = [rows, tile.rows()];
+        let threads = threads(rows * tile.rows() * width);
+        MatrixMut::new(&mut y[start..], size, out).set(1.0, x, tile.t(), threads);
+    });
+    FlexTensor::from_data(TensorData::new(y, [rows, out]))
+}
+
+/// Calls `product` with rows of the matrix, about [`TILE`] weights at a time, and the first row's number.
+fn for_each_tile(weight: &QuantMatrix, mut product: impl FnMut(usize, Matrix)) {
+    let [out, width] = weight.size();
+    let count = (TILE / width.max(1)).clamp(1, out.max(1));
+    let mut tile = vec![0f32; count * width];
+    for start in (0..out).step_by(count) {
+        let count = count.min(out - start);
+        let tile = &mut tile[..count * width];
+        weight.decode(start, tile);
+        product(start, Matrix::new(tile, [count, width], width));
+    }
 }
 
 #[derive(Debug)]

@@ -135,7 +135,12 @@ pub fn of_folder(dir: &Path) -> GgufFile {
     let rope = if rope["full_attention"].is_null() { rope } else { &rope["full_attention"] };
     let theta = rope["rope_theta"].as_f64().unwrap() as f32;
     file.set(&format!("{architecture}.rope.freq_base"), Key::F32(theta));
-    tokenizer(&mut file, &json("tokenizer.json"), &config, architecture);
+    tokenizer(&mut file, &json("tokenizer.json"), &json("tokenizer_config.json"), architecture);
+    let ends = &json("generation_config.json")["eos_token_id"];
+    for (name, end) in ["eos", "eot"].iter().zip(ends.as_array().unwrap()) {
+        let id = end.as_u64().unwrap() as u32;
+        file.set(&format!("tokenizer.ggml.{name}_token_id"), Key::U32(id));
+    }
     let template = fs::read_to_string(dir.join("chat_template.jinja")).unwrap();
     file.set("tokenizer.chat_template", Key::Text(template));
     tensors(&mut file, dir, &config, architecture);
@@ -178,9 +183,11 @@ fn tokenizer(file: &mut GgufFile, json: &Value, config: &Value, architecture: &s
     file.set("tokenizer.ggml.model", Key::Text(model.into()));
     file.set("tokenizer.ggml.pre", Key::Text(pre.into()));
     file.set("tokenizer.ggml.add_space_prefix", Key::Bool(false));
-    for (key, name) in [("bos", "bos"), ("eos", "eos"), ("padding", "pad")] {
-        let id = config[format!("{name}_token_id")].as_u64().unwrap();
-        file.set(&format!("tokenizer.ggml.{key}_token_id"), Key::U32(id as u32));
+    for (key, name) in [("bos", "bos"), ("padding", "pad")] {
+        if let Some(id) = config[format!("{name}_token")].as_str().map(|text| &vocab[text]) {
+            let id = id.as_u64().unwrap() as u32;
+            file.set(&format!("tokenizer.ggml.{key}_token_id"), Key::U32(id));
+        }
     }
 }
 

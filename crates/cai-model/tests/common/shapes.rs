@@ -5,8 +5,8 @@ use std::{collections::HashMap, path::Path};
 use burn::tensor::{DType, Tensor, TensorData};
 use cai_model::{
     batch::TokenBatch,
-    export::{save_folder, write_safetensors},
     decoder::{Decoder, DecoderSpec, KvCache, Pass},
+    export::{save_folder, write_safetensors},
     source::{Held, load_folder},
 };
 

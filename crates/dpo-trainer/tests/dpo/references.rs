@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::module::Module;
 use cai_data::seed::Seed;
-use cai_model::{decoder::Decoder, lora::without_adapter, model::LanguageModel, tokenizer::Example};
+use cai_model::{
+    decoder::Decoder, lora::without_adapter, model::LanguageModel, tokenizer::Example,
+};
 use cai_train::{Objective, RunDir, TrainArgs, schedule::LrSchedulerType, train};
 use dpo_trainer::{DpoConfig, DpoObjective, Pair, Reference, pair_logps};
 use safetensors::SafeTensors;

@@ -62,14 +62,22 @@ pub fn q6_k(block: &[u8; Q6_K], out: &mut [f32; LEN]) {
     let (high, rest) = rest.split_at(64);
     let (scales, d) = rest.split_at(16);
     let d = half([d[0], d[1]]);
-    for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let scale = d * (scales[i] as i8) as f32;
-        let (part, quarter, start) = (i / 8, i % 8 / 2, i % 2 * 16);
-        let low = &low[64 * part + quarter % 2 * 32 + start..][..16];
-        let high = &high[32 * part + start..][..16];
-        for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-            let q = low >> (quarter / 2 * 4) & 15 | (high >> (2 * quarter) & 3) << 4;
-            *out = scale * (q as i32 - 32) as f32;
+    let halves = out.as_chunks_mut::<128>().0.iter_mut().zip(low.as_chunks::<64>().0);
+    let parts = high.as_chunks::<32>().0.iter().zip(scales.as_chunks::<8>().0);
+    for ((out, low), (high, scales)) in halves.zip(parts) {
+        let mut codes = [0u8; 128];
+        for l in 0..32 {
+            codes[l] = low[l] & 15 | (high[l] & 3) << 4;
+            codes[l + 32] = low[l + 32] & 15 | (high[l] & 12) << 2;
+            codes[l + 64] = low[l] >> 4 | (high[l] & 48);
+            codes[l + 96] = low[l + 32] >> 4 | (high[l] & 192) >> 2;
+        }
+        let weights = out.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<16>().0);
+        for ((out, codes), scale) in weights.zip(scales) {
+            let scale = d * (*scale as i8) as f32;
+            for (out, q) in out.iter_mut().zip(codes) {
+                *out = scale * (*q as i32 - 32) as f32;
+            }
         }
     }
 }

@@ -20,11 +20,21 @@ use crate::{
     source::{bpe::Bpe, gguf::Gguf},
 };
 
+/// The most bytes of a piece, so that trying all ways to split it cannot take forever. SentencePiece
+/// makes none of more than 16 characters if nobody says otherwise.
+const LONGEST: usize = 1024;
+
 pub fn read(gguf: &Gguf, tokens: &Tokens) -> Result<Kind> {
     let scores: &[f64] = gguf.require("tokenizer.ggml.scores")?;
     if scores.len() != tokens.len() {
         let (tokens, scores) = (tokens.len(), scores.len());
         return Err(gguf.tokenizer_error(format!("{tokens} tokens with {scores} scores")));
+    }
+    if let Some(id) = (0..tokens.len() as u32).find(|id| tokens.text(*id).len() > LONGEST) {
+        let bytes = tokens.text(id).len();
+        return Err(gguf.tokenizer_error(format!(
+            "token {id} is a text of {bytes} bytes, which no tokenizer has; the file is damaged"
+        )));
     }
     let unknown = gguf.token_id(tokens, "tokenizer.ggml.unknown_token_id")?;
     let bpe = Bpe {
