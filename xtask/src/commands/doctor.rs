@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Check config, files, devices, disk and memory before anything is trained, and say what to do
-/// about each finding.
+/// about each finding. Measures the model for some seconds to foresee how long each stage takes.
 #[derive(Args)]
 pub struct DoctorArgs {
     #[command(flatten)]
