@@ -1,4 +1,4 @@
-//! Rotary position embedding (Su et al., arXiv 2104.09864) in Gemma's rotate-half layout: number i
+//! Rotary position embedding (Su et al., arXiv 2104.09864) in the rotate-half layout: number i
 //! of a head's first half and number i of its second are one pair, turned by the angle
 //! `position · θ^(−2i/d)`:
 //!

@@ -325,7 +325,11 @@ fn a_tokenizer_of_bytes_is_that_of_the_folder_that_it_was_made_of() {
     for family in ["llama", "qwen2"] {
         let dir = fixture(family);
         let ours = open(&of_folder(&dir)).unwrap().tokenizer().unwrap();
-        let theirs = load_tokenizer(&dir.join("tokenizer.json")).unwrap();
+        let mut theirs = load_tokenizer(&dir.join("tokenizer.json")).unwrap();
+        if family == "qwen2" {
+            // Qwen composes characters first, which the small tokenizer of the fixture does not.
+            theirs.with_normalizer(Some(tokenizers::normalizers::NFC)).unwrap();
+        }
         for text in texts(20_000) {
             assert_eq!(ids(&ours.tokenizer, &text), ids(&theirs, &text), "{family}: {text:?}");
         }

@@ -1,4 +1,4 @@
-//! Stage 2: supervised fine-tuning of Gemma with LoRA on helpful replies, and on revisions
+//! Stage 2: supervised fine-tuning of a decoder with LoRA on helpful replies, and on revisions
 //! (SL-CAI): the same objective on other data. Pretraining of the mini model is here too: the same
 //! objective with every parameter trained.
 //!

@@ -186,10 +186,10 @@ impl Doctor {
         };
         let mut all = Duration::ZERO;
         for (step, duration) in steps {
-            self.good(format!("time: up to {} for {step}", human(duration)));
+            self.good(format!("time: about {} for {step}", human(duration)));
             all += duration;
         }
-        self.good(format!("time: up to {} in all, the classifier aside", human(all)));
+        self.good(format!("time: about {} in all, the classifier aside", human(all)));
     }
 
     fn data(&mut self, config: &Config) {

@@ -71,13 +71,18 @@ fn truncated_model() -> TempDir {
 
 /// A model whose tokenizer has a token more than the embedding.
 fn model_with_another_tokenizer() -> TempDir {
+    model_with_further_tokens(1000)
+}
+
+/// The mini model, whose tokenizer has so many tokens more than the model has rows.
+fn model_with_further_tokens(count: u64) -> TempDir {
     let copy = copy_of(&model());
     let config: Value =
         serde_json::from_slice(&fs::read(copy.path().join("config.json")).unwrap()).unwrap();
     edit_json(&copy.path().join("tokenizer.json"), |tokenizer| {
         let size = config["vocab_size"].as_u64().unwrap();
         let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
-        for id in vocabulary.len() as u64..=size {
+        for id in vocabulary.len() as u64..size + count {
             vocabulary.insert(format!("more-{id}"), json!(id));
         }
     });
@@ -126,6 +131,24 @@ fn a_model_that_is_missing_or_damaged() {
         &mut generate(tokenizer.path()),
         &["tokenizer.json", "do not belong together", "embedding only"],
     );
+}
+
+/// As every Gemma 3 of 270m and 1b has it: one token is more than the model has rows.
+#[test]
+fn a_token_without_a_row_is_accepted_unless_a_text_holds_it() {
+    let copy = model_with_further_tokens(1);
+    done(&mut generate(copy.path()));
+    let chat = copy.path().join("chat_template.jinja");
+    let text = fs::read_to_string(&chat).unwrap();
+    edit_json(&copy.path().join("tokenizer.json"), |tokenizer| {
+        let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+        let mut token = added[0].clone();
+        token["id"] = json!(2048);
+        token["content"] = json!("more-2048");
+        added.push(token);
+    });
+    fs::write(&chat, format!("{text}{{{{ 'more-2048' }}}}")).unwrap();
+    refused_with(&mut generate(copy.path()), &["do not belong together"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn memory_that_training_would_not_find_is_foreseen() {
     }
     assert!(stdout.contains("tokens a second"), "{stdout}");
     for stage in ["sft", "critique", "sl_cai", "feedback", "dpo", "evaluate", "in all"] {
-        let time = stdout.lines().find(|line| line.contains("time: up to") && line.contains(stage));
+        let time = stdout.lines().find(|line| line.contains("time: about") && line.contains(stage));
         assert!(time.is_some(), "{stage}\n{stdout}");
     }
     let large = ["--set", "dpo.train.per_device_train_batch_size=1000000"];

@@ -8,7 +8,7 @@ use cai_kernels::Activation;
 use serde_json::{Value, json};
 
 use super::{
-    Family,
+    Architecture, Family,
     keys::{Keys, rope},
     llama::rows,
     text_part,
@@ -22,7 +22,11 @@ use crate::{
 pub(super) const FAMILY: Family = Family {
     model_types: &["gemma", "gemma2", "gemma3_text", "gemma3"],
     spec,
-    gguf: &[("gemma", from_gguf), ("gemma2", from_gguf), ("gemma3", from_gguf)],
+    gguf: &[
+        Architecture { name: "gemma", config: from_gguf },
+        Architecture { name: "gemma2", config: from_gguf },
+        Architecture { name: "gemma3", config: from_gguf },
+    ],
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,15 +2,18 @@
 
 use serde_json::{Value, json};
 
-use super::{Family, keys::Keys};
+use super::{Architecture, Family, keys::Keys};
 use crate::{
     Result,
     decoder::{AttentionSpec, DecoderSpec, KeysValues, LayerSpec, NormSpec},
     source::gguf::Gguf,
 };
 
-pub(super) const FAMILY: Family =
-    Family { model_types: &["llama", "mistral"], spec, gguf: &[("llama", from_gguf)] };
+pub(super) const FAMILY: Family = Family {
+    model_types: &["llama", "mistral"],
+    spec,
+    gguf: &[Architecture { name: "llama", config: from_gguf }],
+};
 
 fn spec(raw: &Value) -> std::result::Result<DecoderSpec, String> {
     let keys = Keys(raw);

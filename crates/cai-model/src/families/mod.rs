@@ -26,8 +26,16 @@ pub struct Family {
     pub model_types: &'static [&'static str],
     /// config.json of the text model to its spec; errors name the key.
     pub spec: fn(&Value) -> std::result::Result<DecoderSpec, String>,
-    /// `general.architecture`s of GGUF files, and how their metadata reads as config.json.
-    pub gguf: &'static [(&'static str, fn(&Gguf) -> Result<Value>)],
+    /// The GGUF files that hold such models.
+    pub gguf: &'static [Architecture],
+}
+
+/// A `general.architecture` of GGUF files.
+pub struct Architecture {
+    /// Its name there.
+    pub name: &'static str,
+    /// Their metadata as config.json.
+    pub config: fn(&Gguf) -> Result<Value>,
 }
 
 /// All of them.
@@ -86,14 +94,15 @@ impl DecoderSpec {
         let fail = |reason| Error::Weights { path: file.path().into(), reason };
         let architecture = file.architecture()?;
         let all = || FAMILIES.iter().flat_map(|family| family.gguf);
-        let Some((_, config)) = all().find(|(name, _)| *name == architecture) else {
-            let known: Vec<&str> = all().map(|(name, _)| *name).collect();
+        let Some(found) = all().find(|known| known.name == architecture) else {
+            let known: Vec<&str> = all().map(|known| known.name).collect();
             return Err(fail(format!(
                 "architecture '{architecture}' is not supported; supported are {}",
                 known.join(", ")
             )));
         };
-        Self::from_json(config(file)?).map_err(|e| fail(format!("its metadata as config: {e}")))
+        Self::from_json((found.config)(file)?)
+            .map_err(|e| fail(format!("its metadata as config: {e}")))
     }
 }
 

@@ -3,13 +3,16 @@
 
 use serde_json::Value;
 
-use super::{Family, keys::Keys, llama};
+use super::{Architecture, Family, keys::Keys, llama};
 use crate::{Result, decoder::DecoderSpec, source::gguf::Gguf};
 
 pub(super) const FAMILY: Family = Family {
     model_types: &["qwen2", "qwen3"],
     spec,
-    gguf: &[("qwen2", from_gguf_2), ("qwen3", from_gguf_3)],
+    gguf: &[
+        Architecture { name: "qwen2", config: from_gguf_2 },
+        Architecture { name: "qwen3", config: from_gguf_3 },
+    ],
 };
 
 fn spec(raw: &Value) -> std::result::Result<DecoderSpec, String> {

@@ -66,7 +66,7 @@ impl ModelSource {
             WeightFiles::open(path)?;
         }
         let tokenizer = ChatTokenizer::new(parts)?;
-        note_sizes(path, &tokenizer, &spec);
+        check_sizes(path, &tokenizer, &spec)?;
         Ok(Self { path: path.into(), spec, tokenizer, gguf })
     }
 
@@ -102,9 +102,22 @@ impl ModelSource {
 }
 
 /// Says where tokenizer and embedding are not of one size, which is usual: unused tokens that the
-/// model has no row for, or rows that fill it up to a round number.
-fn note_sizes(path: &Path, tokenizer: &ChatTokenizer, spec: &DecoderSpec) {
-    let (tokens, rows, path) = (tokenizer.vocab_size(), spec.vocab_size, path.display());
+/// model has no row for, or rows that fill it up to a round number. Where many tokens have no row, or
+/// one that every text or chat needs, the two are of different models.
+fn check_sizes(path: &Path, tokenizer: &ChatTokenizer, spec: &DecoderSpec) -> Result<()> {
+    let (tokens, rows) = (tokenizer.vocab_size(), spec.vocab_size);
+    let needed = [tokenizer.bos(), Some(tokenizer.eos()), Some(tokenizer.pad())];
+    let needed = needed.into_iter().flatten().chain(tokenizer.control_ids().iter().copied());
+    if tokens > rows + rows / 8 || needed.into_iter().any(|id| id as usize >= rows) {
+        return Err(Error::Tokenizer {
+            path: path.join("tokenizer.json"),
+            reason: format!(
+                "it has {tokens} tokens and the model's embedding only {rows}; tokenizer and \
+                 weights do not belong together"
+            ),
+        });
+    }
+    let path = path.display();
     if tokens > rows {
         let beyond = tokenizer.ids_beyond(rows);
         let names: Vec<&str> = beyond.iter().take(3).map(|(_, name)| name.as_str()).collect();
@@ -117,4 +130,5 @@ fn note_sizes(path: &Path, tokenizer: &ChatTokenizer, spec: &DecoderSpec) {
     } else if rows > tokens {
         tracing::debug!("{path}: {} rows of the embedding have no token", rows - tokens);
     }
+    Ok(())
 }
