@@ -264,6 +264,16 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_that_was_cut_off_is_judged_up_to_a_whole_sentence_where_asked_for() {
+        let cut = Reply { text: "Boil the water first. Then".into(), finish: Finish::Length };
+        assert_eq!(cut.judged(OnTruncation::Drop), cut);
+        let trimmed = cut.judged(OnTruncation::TrimToSentence);
+        assert_eq!(trimmed, Reply::complete("Boil the water first."));
+        let whole = Reply::complete(cut.text);
+        assert_eq!(whole.judged(OnTruncation::TrimToSentence), whole);
+    }
+
+    #[test]
     fn samples_of_a_prompt_are_one_cluster() {
         let mut prompts = vec![prompt(1, Harmful), prompt(2, Harmless)];
         prompts[1].topic = Some("tea".into());
