@@ -67,6 +67,16 @@ pub fn tune_allocator() {
     }
 }
 
+/// Gives freed memory back to the system, which [`tune_allocator`] keeps in the process: after work that
+/// needed much of it for a moment, such as building a large tokenizer, and before the weights are loaded.
+pub fn release_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim takes the allocator's own locks and touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Makes the calling thread one of those that share the operations on CPU. From a thread outside of
 /// them every operation costs a sleep and a wake-up, tens of microseconds.
 ///

@@ -8,6 +8,7 @@ use cai_data::{atomic, hash, seed::Seed};
 use crate::{
     Error, Result,
     decoder::{Decoder, DecoderSpec},
+    device::release_freed_memory,
     export::save_folder,
     lora::{self, ADAPTER_WEIGHTS, LoraConfig},
     source::{Held, ModelSource, Quantize},
@@ -80,8 +81,10 @@ impl LanguageModel {
         let source = ModelSource::open(path, options.tokenizer.as_deref())?;
         let quantize = options.quantize;
         let held = Held { dtype: weights_dtype(device), quantize, device: device.clone() };
-        let decoder = source.decoder(&held)?;
-        let base_fingerprint = source.fingerprint()?;
+        release_freed_memory();
+        let (decoder, base_fingerprint) =
+            rayon::join(|| source.decoder(&held), || source.fingerprint());
+        let (decoder, base_fingerprint) = (decoder?, base_fingerprint?);
         let mut model = Self {
             fingerprint: String::new(),
             decoder,
